@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs into .venv the first time.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.PHONY: help install demo test lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## install dptr into .venv
+
+demo: $(VENV)/.installed  ## run the whole chain on shipped words and photographs (about three minutes)
+	$(BIN)/dptr demo
+
+test: $(VENV)/.tested lint  ## check style, types and behaviour
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.tested  ## every figure of the README, one JSON line each
+	@for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove .venv and what the demo made
+	rm -rf $(VENV) demo-out
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "dptr needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/uv
+	$(UV) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(UV) --editable '.[demo,test]'
+	@touch $@
