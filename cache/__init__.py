@@ -1,0 +1,11 @@
+"""What is on disk: fingerprint, shards, manifests, memories, corpora, banks. No torch and no open_clip in this room.
+
+CACHE/<space>/
+    space.json                  the fingerprint of the encoder, field by field
+    constants.h5                common prefix states and text projection, the same for every memory
+    memories/                   manifest.jsonl  00000.h5 ...
+    corpora/<name>/             manifest.jsonl  00000.h5 ...
+    banks/<name>/               manifest.jsonl  00000.h5 ...  index.faiss  skipped.json
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,38 @@
+"""A corpus: a named list of labels, each pointing at a memory by key, with the count of its occurrences.
+
+A shard holds `labels` (UTF-8 end to end) with `labels_offsets` (n + 1,), `keys` (n, 16) uint8 and `counts` (n,) int64.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.collection import Collection
+from cache.memories import Keys, keys_from_disk, keys_to_disk
+from cache.shard import pack_strings, unpack_strings
+
+
+class Corpus(Collection):
+    """The labels of one corpus; no label stands in it twice."""
+
+    def labels(self) -> list[str]:
+        """All labels in the order of their adding."""
+        return [label for shard in self.shards() for label in unpack_strings(shard, "labels")]
+
+    def keys(self) -> Keys:
+        """The memory key of each label, (n,) S16."""
+        keys = [keys_from_disk(shard["keys"][:]) for shard in self.shards()]
+        return np.concatenate(keys) if keys else np.empty(0, "S16")
+
+    def counts(self) -> NDArray[np.int64]:
+        """How often each label stood in its source, (n,)."""
+        counts = [shard["counts"][:] for shard in self.shards()]
+        return np.concatenate(counts) if counts else np.empty(0, np.int64)
+
+    def add(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> None:
+        """Commit labels whose memories are committed already, as one shard."""
+        self.append(
+            len(labels),
+            {**pack_strings("labels", labels), "keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)},
+        )

@@ -1,0 +1,62 @@
+"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
+
+import os
+from pathlib import Path
+
+from cache.errors import DptrError, WrongUse
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to `path` so that after a crash at any moment the file is either the old one or all of the new one.
+
+    Raises DptrError, with the folder as it was, when the disk is full or the system refuses.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            write_all(file.fileno(), data)
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte: one write(2) may take only a part, and takes 2 GiB at most."""
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[os.write(descriptor, view[: 1 << 30]) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents; DptrError when the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> DptrError:
+    """The error to raise when the system refused to write `path`."""
+    return DptrError(
+        f"cannot write {path}: {error.strerror or error}. What was committed before is kept; "
+        "make room or choose another folder, and run the same command again to continue."
+    )
+
+
+def plain_name(kind: str, name: str) -> str:
+    """`name` as it may stand as a folder's name; WrongUse if it would leave its folder or hide in it."""
+    if not name or name.startswith(".") or any(c in name for c in "/\\\0") or len(name.encode()) > 200:
+        raise WrongUse(f"'{name}' cannot name a {kind}: use letters, digits, '-', '_' and '.', not starting with '.'.")
+    return name

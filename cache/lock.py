@@ -1,0 +1,33 @@
+"""One writer a space. The lock is the kernel's, on an open file: it dies with its process and is never stale."""
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cache.errors import DptrError
+from cache.files import cannot_write
+
+
+@contextmanager
+def writing(space: Path) -> Iterator[None]:
+    """Hold the right to write into `space`; DptrError naming the holder if another process has it."""
+    try:
+        descriptor = os.open(space / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise cannot_write(space, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
+            raise DptrError(f"{space} is being written by {holder}: wait for it to end, then try again.") from None
+        os.ftruncate(descriptor, 0)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command[:500]})".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
