@@ -1,0 +1,40 @@
+"""What this machine computes with: device and precision, chosen alike for embedding and for training."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from cache.errors import WrongUse
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the GPU if there is one. WrongUse for a device this machine does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise WrongUse(f"there is no device '{device}': say auto, cpu, cuda or cuda:1.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise WrongUse("this machine has no GPU that torch can use: leave --device out, or say --device cpu.")
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the hardware multiplies it natively, else fp32. WrongUse for an unknown word."""
+    if precision not in PRECISIONS:
+        raise WrongUse(f"there is no precision '{precision}': choose {', '.join(PRECISIONS)}.")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """bf16 for matrix products and fp32 for sums where `precision` is bf16; otherwise nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,27 @@
+"""`datasets.load_dataset`, streamed, with its many failures told in one sentence."""
+
+import logging
+import sys
+from typing import Any
+
+from cache.errors import WrongUse
+
+
+def load_dataset(name: str, split: str) -> Any:
+    """An iterable dataset by name or folder; `name:configuration` chooses a configuration.
+
+    Raises WrongUse when there is nothing of that name that can be reached.
+    """
+    print(f"looking for a dataset called '{name}' ...", file=sys.stderr)  # offline this takes half a minute to fail
+    import datasets
+
+    datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    path, _, configuration = name.partition(":")
+    try:
+        return datasets.load_dataset(path, configuration or None, split=split, streaming=True)
+    except Exception as error:  # the library raises a dozen kinds, from HTTP to YAML
+        first_line = str(error).strip().split("\n")[0]
+        raise WrongUse(
+            f"there is no file or folder '{name}', and `datasets` cannot load it (split '{split}'): {first_line}"
+        ) from error

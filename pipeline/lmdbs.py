@@ -1,0 +1,48 @@
+"""The field's LMDBs: `num-samples`, `image-%09d` (encoded picture) and `label-%09d` (UTF-8), numbered from 1."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cache.errors import DptrError
+
+
+def is_lmdb(path: Path) -> bool:
+    """Whether `path` is a folder with a data.mdb in it."""
+    return (path / "data.mdb").is_file()
+
+
+def lmdb_samples(path: Path) -> int:
+    """How many entries the LMDB says it has."""
+    with _reading(path) as (_, samples):
+        return samples
+
+
+def lmdb_labels(path: Path) -> Iterator[str]:
+    """Labels in order; an entry without one gives an empty string."""
+    with _reading(path) as (transaction, samples):
+        for number in range(1, samples + 1):
+            yield (transaction.get(b"label-%09d" % number) or b"").decode("utf-8", "replace")
+
+
+def lmdb_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(key, encoded picture) in order; an entry without one gives empty bytes."""
+    with _reading(path) as (transaction, samples):
+        for number in range(1, samples + 1):
+            key = f"image-{number:09d}"
+            yield key, bytes(transaction.get(key.encode()) or b"")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[Any, int]]:
+    import lmdb
+
+    try:
+        with (
+            lmdb.open(str(path), readonly=True, lock=False, readahead=False) as environment,
+            environment.begin() as transaction,
+        ):
+            yield transaction, int(transaction.get(b"num-samples") or 0)
+    except lmdb.Error as error:
+        raise DptrError(f"the LMDB {path} cannot be read: {error}.") from error

@@ -1,0 +1,102 @@
+"""Where photographs come from: a picture file, a folder, a tar, an LMDB, anything `datasets` loads."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from cache.errors import DptrError, WrongUse
+from pipeline.hub import load_dataset
+from pipeline.lmdbs import is_lmdb, lmdb_pictures, lmdb_samples
+
+# Files in a folder or a tar that are not even tried: what usually lies beside pictures. All else is, by content.
+BESIDE = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".mat", ".html", ".py", ".yaml", ".yml", ".pdf"}
+USUAL = ("image", "img", "picture", "photo", "jpg", "png")  # columns of a dataset taken without being asked for
+
+
+def photos(source: str, split: str = "train", column: str | None = None) -> Iterator[tuple[str, bytes]]:
+    """(name, encoded bytes) of every picture of one source, in a fixed order; names are relative to the source.
+
+    Raises WrongUse for a source that does not exist, DptrError for one that cannot be read. Pictures are not decoded
+    here.
+    """
+    path = Path(source)
+    if is_lmdb(path):
+        yield from lmdb_pictures(path)
+    elif path.is_dir():
+        yield from ((p.relative_to(path).as_posix(), _read(p)) for p in _files(path))
+    elif path.is_file() and tarfile.is_tarfile(path):
+        yield from _tar(path)
+    elif path.is_file():
+        yield path.name, _read(path)
+    elif (path.suffix and "/" in source) or source.endswith((".tar", ".tgz", ".zip")):
+        raise WrongUse(f"there is no file or folder {path}.")
+    else:
+        yield from _dataset(source, split, column)
+
+
+def photo_count(source: str) -> int | None:
+    """How many pictures a source has, where that is known without reading it."""
+    path = Path(source)
+    if is_lmdb(path):
+        return lmdb_samples(path)
+    if path.is_dir():
+        return len(_files(path))
+    return 1 if path.is_file() and not tarfile.is_tarfile(path) else None
+
+
+def decode(data: bytes) -> Image.Image:
+    """The picture in RGB. Raises ValueError with a reason a person understands."""
+    if not data:
+        raise ValueError("it is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.convert("RGB")
+    except Image.UnidentifiedImageError:
+        raise ValueError("it is no picture") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
+        raise ValueError(f"it is damaged ({error})") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and _tried(p.name)]
+
+
+def _tried(name: str) -> bool:
+    return not Path(name).name.startswith(".") and Path(name).suffix.lower() not in BESIDE
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # counted with those that cannot be decoded
+
+
+def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and _tried(member.name):
+                    file = archive.extractfile(member)
+                    yield member.name, file.read() if file else b""
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DptrError(f"the archive {path} cannot be read to its end: {error}.") from error
+
+
+def _dataset(source: str, split: str, column: str | None) -> Iterator[tuple[str, bytes]]:
+    import datasets
+
+    dataset = load_dataset(source, split)
+    pictures = [n for n, f in (dataset.features or {}).items() if isinstance(f, datasets.Image)]
+    names = pictures or [n for n in USUAL if n in (dataset.column_names or [])]
+    name = column or (names[0] if names else None)
+    if name is None or name not in (dataset.column_names or []):
+        have = ", ".join(dataset.column_names or [])
+        raise WrongUse(f"the dataset '{source}' has the columns {have}: say with --column which holds the pictures.")
+    for number, row in enumerate(dataset.cast_column(name, datasets.Image(decode=False)).select_columns([name])):
+        value = row[name] or {}
+        data = value.get("bytes") or (_read(Path(value["path"])) if value.get("path") else b"")
+        yield f"{source}/{split}/{number:09d}", data
