@@ -1,0 +1,131 @@
+"""From the cache to batches: which words train and which are held out, their order, and their memories on the device.
+
+Shape letters: B batch, M memory rows, D width, P rows of the common prefix.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache.errors import DptrError
+from cache.memories import MemoryReader
+from cache.space import Space
+from train.charset import Charset
+
+WINDOW = 64  # batches whose words are sorted by length among themselves, so that a batch needs little padding
+
+
+@dataclass(frozen=True)
+class Words:
+    """Labels and the numbers of their memories."""
+
+    labels: list[str]
+    memories: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Words":
+        return Words([self.labels[i] for i in indices], self.memories[np.asarray(indices, np.int64)])
+
+
+def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_length: int) -> tuple[Words, Counter[str]]:
+    """All usable labels of some corpora, each once, and the count of those that are not usable, by reason.
+
+    Raises WrongUse for a corpus that does not exist, DptrError if a memory is missing or no label is usable.
+    """
+    memories = space.memories()
+    numbers: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    for name in corpora:
+        corpus = space.existing_corpus(name)
+        found = memories.find(corpus.keys())
+        if (found < 0).any():
+            raise DptrError(
+                f"{(found < 0).sum():,} labels of corpus '{name}' have no memory in {space.folder}: "
+                "run the embed-text command that made it once more."
+            )
+        for label, number in zip(corpus.labels(), found.tolist(), strict=True):
+            if len(label) > max_length:
+                dropped[f"longer than {max_length} characters"] += 1
+            elif not charset.holds(label):
+                dropped["with characters outside the charset"] += 1
+            else:
+                numbers[label] = number
+    if not numbers:
+        raise DptrError(f"corpus {', '.join(corpora)} holds no usable label: {dict(dropped)}.")
+    return Words(list(numbers), np.fromiter(numbers.values(), np.int64, len(numbers))), dropped
+
+
+def is_held_out(label: str, share: float) -> bool:
+    """Whether a word is kept from training: decided by a hash of the label alone.
+
+    Upper and lower case fall on the same side, since CLIP gives them the same memory.
+    """
+    digest = hashlib.blake2b(label.casefold().encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def split(words: Words, share: float) -> tuple[Words, Words]:
+    """(training words, held-out words)."""
+    held = np.array([is_held_out(label, share) for label in words.labels], bool)
+    return words.take(np.flatnonzero(~held)), words.take(np.flatnonzero(held))
+
+
+def epoch_batches(words: Words, batch: int, seed: int, epoch: int) -> Iterator[Words]:
+    """Every word once in batches of similar length, in an order that is a function of (seed, epoch) alone."""
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    order = random.permutation(len(words))
+    lengths = np.array([len(label) for label in words.labels])
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), WINDOW * batch):
+        window = order[start : start + WINDOW * batch]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [window[n : n + batch] for n in range(0, len(window), batch)]
+    for n in random.permutation(len(batches)):
+        yield words.take(batches[n])
+
+
+class MemoryLoader:
+    """Memories as the decoder sees them, whatever the layout: padded, masked, on the device."""
+
+    def __init__(self, space: Space, device: torch.device) -> None:
+        self._reader = MemoryReader(space.memories())
+        prefix, projection = space.constants()
+        self._prefix = torch.from_numpy(prefix).to(device, torch.float32)  # (P, D)
+        self._projection = torch.from_numpy(projection).to(device)  # (D, E)
+        self._compact = space.fingerprint.layout == "compact"
+        self.device = device
+        self.width = self._reader.width
+
+    def load(self, words: Words) -> tuple[Tensor, Tensor | None]:
+        """Memory (B, M, D) float32 and its mask (B, M), None if every row counts.
+
+        Compact memories become: the end token's row projected, the common prefix, and the rows up to the end token.
+        The projected row is left out where the encoder's two widths differ.
+        """
+        states, lengths = self._reader.gather(words.memories)
+        ragged = torch.from_numpy(states).to(self.device).float()
+        counts = torch.from_numpy(lengths).to(self.device)
+        B, D = len(words), self.width
+        if not self._compact:
+            return ragged.view(B, -1, D), None
+        ends = counts.cumsum(0)
+        head = self._prefix.expand(B, -1, -1)
+        if self._projection.shape[0] == self._projection.shape[1]:
+            head = torch.cat([(ragged[ends - 1] @ self._projection)[:, None], head], 1)
+        H = head.shape[1]
+        M = H + int(lengths.max())
+        place = torch.arange(len(ragged), device=self.device)
+        sample = torch.repeat_interleave(torch.arange(B, device=self.device), counts, output_size=len(ragged))
+        memory = ragged.new_zeros(B, M, D)
+        memory[:, :H] = head
+        memory[sample, H + place - (ends - counts)[sample]] = ragged
+        mask = torch.arange(M, device=self.device) < (H + counts)[:, None]
+        return memory, mask

@@ -1,0 +1,145 @@
+"""A PARSeq-style decoder: permutation language modelling to train, left to right with refinement to read.
+
+Shape letters as in layers.py; S is the length of the input BOS + characters, as long as the output characters + EOS.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.charset import CHARACTERS_94, EOS, Charset
+from train.dropout import Dropout
+from train.layers import DecoderLayer, KeysValues
+from train.permutations import attention_masks
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """All that decides a decoder's shape. The defaults are the released ones for a memory of width 512."""
+
+    memory_width: int = 512
+    width: int = 512
+    depth: int = 6
+    heads: int = 8
+    dropout: float = 0.1
+    max_length: int = 25  # characters
+    characters: str = CHARACTERS_94
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Decoder(nn.Module):
+    """Reads text out of a memory (B, M, D)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.charset = Charset(config.characters)
+        W = config.width
+        self.embedding = nn.Embedding(self.charset.ids, W)
+        self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
+        self.layers = nn.ModuleList(
+            DecoderLayer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(W)
+        self.head = nn.Linear(W, self.charset.head)
+        self.dropout = Dropout(config.dropout)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor) -> Tensor:
+        """Mean cross-entropy over all predicted characters of all permutations, a scalar.
+
+        memory (B, M, D), memory_mask (B, M) True where there is a row, targets (B, S + 1) as `Charset.encode` gives
+        them, orders (K, S + 1) as `draw_permutations` does. EOS is predicted in the first two orders only; PAD never.
+        """
+        pad = self.charset.pad
+        inputs, outputs = targets[:, :-1], targets[:, 1:]
+        B, S = inputs.shape
+        K = len(orders)
+        query_mask, content_mask = attention_masks(orders)
+        readable = (inputs != pad) & (inputs != EOS)  # (B, S)
+        mask = torch.cat([query_mask, content_mask], 1) & readable[:, None, None]  # (B, K, 2 S, S)
+        query = self.dropout(self.positions[:S].expand(B, K, -1, -1))
+        content = self.dropout(self._embed(inputs)).unsqueeze(1).expand(-1, K, -1, -1)
+        logits = self._run(query, content, self.memory_keys_values(memory), mask, memory_mask)
+        wanted = outputs[:, None].repeat(1, K, 1)
+        wanted[:, 2:][wanted[:, 2:] == EOS] = pad
+        total = F.cross_entropy(logits.flatten(0, 2).float(), wanted.flatten(), ignore_index=pad, reduction="sum")
+        return total / (wanted != pad).sum()
+
+    @torch.inference_mode()
+    def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> Tensor:
+        """Most probable ids, (B, max_length + 1), EOS behind the text: left to right, then cloze refinements."""
+        keys_values = self.memory_keys_values(memory)
+        ids = self._left_to_right(keys_values, memory_mask, memory.shape[0])
+        for _ in range(refinements):
+            ids = self._refine(ids, keys_values, memory_mask)
+        return ids
+
+    def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
+        """Each layer's keys and values of a memory (B, M, D), computed once for every use of it."""
+        return [layer.cross_attention.keys_values(memory) for layer in self.layers]  # type: ignore[union-attr,operator]
+
+    def _embed(self, inputs: Tensor) -> Tensor:
+        """(B, S) ids, BOS first, to (B, S, W): position queries are added to characters but not to BOS."""
+        embedded = self.embedding(inputs) * math.sqrt(self.config.width)
+        return torch.cat([embedded[:, :1], embedded[:, 1:] + self.positions[: inputs.shape[1] - 1]], 1)
+
+    def _run(
+        self,
+        query: Tensor,
+        content: Tensor,
+        memory: list[KeysValues],
+        mask: Tensor | None,
+        memory_mask: Tensor | None,
+    ) -> Tensor:
+        for layer, keys_values in zip(self.layers, memory, strict=True):
+            last = layer is self.layers[-1]
+            query, content, _ = layer(query, content, keys_values, mask, memory_mask, last=last)
+        return torch.as_tensor(self.head(self.norm(query)))
+
+    def _left_to_right(self, memory: list[KeysValues], memory_mask: Tensor | None, B: int) -> Tensor:
+        steps, device = self.config.max_length + 1, self.positions.device
+        ids = torch.full((B, steps), EOS, device=device)
+        last = torch.full((B, 1), self.charset.bos, device=device)
+        past: list[KeysValues | None] = [None] * len(self.layers)
+        done = torch.zeros(B, dtype=torch.bool, device=device)
+        for step in range(steps):
+            content = self.embedding(last) * math.sqrt(self.config.width)
+            content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
+            query = self.positions[step].expand(B, 1, 1, -1)
+            for n, (layer, keys_values) in enumerate(zip(self.layers, memory, strict=True)):
+                last_layer = n + 1 == len(self.layers)
+                query, content, past[n] = layer(query, content, keys_values, None, memory_mask, past[n], last_layer)
+            last = self.head(self.norm(query))[:, 0].argmax(-1).masked_fill(done[:, None], EOS)  # (B, 1)
+            ids[:, step] = last[:, 0]
+            done |= last[:, 0] == EOS
+            if done.all():
+                break
+        return ids
+
+    def _refine(self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> Tensor:
+        """Every character once more, seeing all characters read before but itself."""
+        B, S = ids.shape
+        inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, :-1]], 1)
+        ended = (inputs == EOS).cumsum(-1) > 0
+        query_mask = ~torch.ones(S, S, dtype=torch.bool, device=ids.device).triu(1).tril(1)
+        content_mask = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril()
+        mask = torch.cat([query_mask, content_mask])[None, None] & ~ended[:, None, None]
+        query = self.positions[:S].expand(B, 1, -1, -1)
+        logits = self._run(query, self._embed(inputs)[:, None], memory, mask, memory_mask)
+        return logits[:, 0].argmax(-1)
+
+
+def _initialise(module: nn.Module) -> None:
+    """As PARSeq does: truncated normal of 0.02 and zero biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,85 @@
+"""The two-stream decoder layer of PARSeq (arXiv 2207.06966, section 3.1), for all permutations of a batch at once.
+
+Shape letters: B batch, K permutations, S sequence, M memory rows, W width, D memory width, h heads. The query stream
+carries positions only and predicts; the content stream carries the characters and is what queries look at. Both streams
+share every weight but their first norm, so they run as one tensor, queries first.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.dropout import Dropout
+
+KeysValues = tuple[Tensor, Tensor]  # each (..., h, S, W / h)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values can be computed apart from the queries and used many times."""
+
+    def __init__(self, width: int, source_width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.keys_and_values = nn.Linear(source_width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def keys_values(self, source: Tensor) -> KeysValues:
+        """Keys and values (B, h, S, W / h) of a source (B, S, source width)."""
+        keys, values = self.keys_and_values(source).chunk(2, -1)
+        return self._split(keys), self._split(values)
+
+    def forward(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """Queries x (B, Q, W) over a source; mask broadcasts to (B, h, Q, S), True where looking is allowed."""
+        dropout = self.dropout if self.training else 0.0
+        found = F.scaled_dot_product_attention(self._split(self.query(x)), *source, attn_mask=mask, dropout_p=dropout)
+        return torch.as_tensor(self.out(found.transpose(-2, -3).flatten(-2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm: self-attention on the content stream, cross-attention on the memory, feed-forward with GELU."""
+
+    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(width, width, heads, dropout)
+        self.cross_attention = Attention(width, memory_width, heads, dropout)
+        self.norm_query, self.norm_content = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_cross, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
+
+    def forward(
+        self,
+        query: Tensor,
+        content: Tensor,
+        memory: KeysValues,
+        self_mask: Tensor | None,
+        memory_mask: Tensor | None,
+        past: KeysValues | None = None,
+        last: bool = False,
+    ) -> tuple[Tensor, Tensor, KeysValues]:
+        """Both streams (B, K, S, W) one layer on, and the content's keys and values.
+
+        memory: `cross_attention.keys_values` of (B, M, D), the same for all permutations. self_mask (B, K, 2 S, S),
+        queries' rows first; memory_mask (B, M). `past` holds keys and values of content that came before, for decoding
+        character by character. The content that leaves the last layer is read by nobody and is not computed.
+        """
+        B, K, S, _ = query.shape
+        norm_content = self.norm_content(content)
+        source = self.self_attention.keys_values(norm_content.flatten(0, 1))
+        if past is not None:
+            source = torch.cat([past[0], source[0]], -2), torch.cat([past[1], source[1]], -2)
+        x, norm_x = query, self.norm_query(query)
+        if not last:
+            x, norm_x = torch.cat([query, content], 2), torch.cat([norm_x, norm_content], 2)  # (B, K, 2 S, W)
+        mask = None if self_mask is None else self_mask[:, :, : x.shape[2]].flatten(0, 1)[:, None]
+        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, (B, K))
+        x = x + self.dropout(attended)
+        mask = None if memory_mask is None else memory_mask[:, None, None]
+        attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
+        x = x + self.dropout(attended)
+        x = x + self.dropout(self.feed(self.norm_feed(x)))
+        return x[:, :, :S], content if last else x[:, :, S:], source

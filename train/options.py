@@ -1,0 +1,96 @@
+"""What a person may choose of a pre-training run, and how the rest follows from it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cache.errors import WrongUse
+from machine import choose_device, choose_precision
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Options of `dptr pretrain`. None means that the value follows from others, as `resolve` does it."""
+
+    cache: Path
+    corpora: list[str]
+    out: Path
+    bank: str | None = None  # none: no perturbation
+    space: str | None = None  # the cache's only one
+    depth: int = 6
+    width: int | None = None  # that of the memory
+    heads: int | None = None  # one for each 64 of width
+    dropout: float = 0.1
+    permutations: int = 6
+    orp: float | None = None  # λ; 0.1 with a bank and no relative strength
+    orp_relative: float | None = None  # λ such that noise rows have this share of memory rows' norm
+    orp_positions: str = "shared"  # by the batch, or "sample": drawn for each word
+    batch: int = 384
+    epochs: float = 20
+    steps: int | None = None  # those of the epochs
+    lr: float | None = None  # 7e-4 * sqrt(2) * batch / 256
+    held_out: float = 0.05  # share of words kept from training
+    eval_every: int | None = None  # a tenth of the steps
+    eval_words: int = 1000
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def strength(self) -> float:
+        """λ as given."""
+        return 0.1 if self.orp is None else self.orp
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What follows from the options, the memory and the number of words."""
+
+    width: int
+    heads: int
+    steps: int
+    lr: float
+    eval_every: int
+    device: torch.device
+    precision: str
+
+
+def resolve(options: PretrainOptions, memory_width: int, words: int) -> Resolved:
+    """Fill in what was left open. WrongUse where it does not fit together."""
+    width = options.width or memory_width
+    heads = options.heads or max(1, width // 64)
+    if width % heads:
+        raise WrongUse(f"a width of {width} cannot be shared by {heads} heads: choose --heads that divide it.")
+    device = choose_device(options.device)
+    steps = options.steps or max(1, round(math.ceil(words / options.batch) * options.epochs))
+    return Resolved(
+        width=width,
+        heads=heads,
+        steps=steps,
+        lr=options.lr or 7e-4 * math.sqrt(2) * options.batch / 256,
+        eval_every=options.eval_every or max(1, steps // 10),
+        device=device,
+        precision=choose_precision(options.precision, device),
+    )
+
+
+def check(options: PretrainOptions) -> None:
+    """WrongUse for options that are out of range or contradict each other."""
+    if options.orp is not None and options.orp_relative is not None:
+        raise WrongUse("--orp is λ itself and --orp-relative a share of the memory's norm: give one of them.")
+    if options.bank is None and (options.orp or options.orp_relative):
+        raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
+    if options.orp_positions not in ("shared", "sample"):
+        raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
+    for name in ("depth", "batch", "permutations", "epochs", "eval_words"):
+        if getattr(options, name) <= 0:
+            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
+    for name in ("width", "heads", "steps", "lr", "eval_every"):
+        if getattr(options, name) is not None and getattr(options, name) <= 0:
+            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
+    if not 0 < options.held_out < 1:
+        raise WrongUse(f"--held-out is a share between 0 and 1, not {options.held_out}.")
+    if not 0 <= options.dropout < 1:
+        raise WrongUse(f"--dropout is a share from 0 to below 1, not {options.dropout}.")

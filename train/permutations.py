@@ -1,0 +1,45 @@
+"""Permutation language modelling: the orders in which a batch's characters are predicted, and their attention masks.
+
+The method is PARSeq's (Bautista and Atienza, ECCV 2022, arXiv 2207.06966), section 3.2: forward, its reverse, and
+random orders, each with its mirror image.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def draw_permutations(length: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Orders over positions 0..length + 1 (BOS, characters, EOS): (K, length + 2) int64, K <= `count`.
+
+    Every order begins with BOS. Row 0 is forward and ends with EOS; row 1 is the reverse and takes EOS right after
+    BOS; further rows come in mirrored pairs of distinct random orders of the characters and end with EOS. Words of one
+    to three characters have fewer than six orders, and then there are only as many rows as orders.
+    """
+    forward = torch.arange(length)
+    half = min(count // 2, max(1, math.factorial(length) // 2))
+    chosen = {tuple(forward.tolist()): forward}
+    while len(chosen) < half:  # for count 6: two more draws, repeated only if two are alike or mirrored
+        order = torch.randperm(length, generator=generator)
+        if tuple(order.tolist()) not in chosen and tuple(order.flip(0).tolist()) not in chosen:
+            chosen[tuple(order.tolist())] = order
+    pairs = [order for first in chosen.values() for order in (first, first.flip(0))]
+    characters = torch.stack(pairs[: 1 if length == 1 else None]) + 1
+    K = len(characters)
+    orders = torch.cat([torch.zeros(K, 1, dtype=torch.long), characters, torch.full((K, 1), length + 1)], 1)
+    if K > 1:
+        orders[1, 1:] = torch.arange(length + 1, 0, -1)
+    return orders
+
+
+def attention_masks(orders: Tensor) -> tuple[Tensor, Tensor]:
+    """Who may look at whom, (K, S, S) bool, True where allowed, for orders (K, S + 1): query mask and content mask.
+
+    Keys are positions 0..S - 1 (BOS and characters). Query row i predicts position i + 1 and sees what comes before
+    it in the order; content row i is position i itself and also sees itself.
+    """
+    rank = orders.argsort(-1)  # (K, S + 1): when each position's turn comes
+    query = rank[:, 1:, None] > rank[:, None, :-1]
+    content = rank[:, :-1, None] >= rank[:, None, :-1]
+    return query, content

@@ -1,0 +1,159 @@
+"""Pre-trains a decoder on cached text memories: `dptr pretrain --corpus NAME --bank NAME --out RUN`.
+
+Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), permutation language
+modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cache import __version__
+from cache.errors import DptrError
+from cache.space import Space, open_space
+from train.batches import MemoryLoader, Words, read_words, split
+from train.charset import CHARACTERS_94, Charset
+from train.decoder import Decoder, DecoderConfig
+from train.loop import Loop
+from train.options import PretrainOptions, Resolved, check, resolve
+from train.perturbation import Perturbation, mean_row_norm
+from train.run import Run
+
+
+@dataclass(frozen=True)
+class PretrainSummary:
+    """How a run ended."""
+
+    run: str
+    words: int  # to train on
+    held_out: int
+    steps: int
+    seconds: float  # of training, evaluations left out
+    words_per_second: float
+    loss: float
+    best_step: int
+    scores: dict[str, float]  # of the best checkpoint, on held-out words
+
+
+def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSummary:
+    """Train a decoder and write its run folder.
+
+    Raises WrongUse for options that contradict each other or name what is not there, DptrError for a cache that cannot
+    be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
+    """
+    check(options)
+    space = open_space(options.cache, options.space)
+    charset = Charset(CHARACTERS_94)
+    words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
+    training, held_out = split(words, options.held_out)
+    if not len(training) or not len(held_out):
+        raise DptrError(
+            f"of {len(words):,} words {len(held_out):,} are held out and {len(training):,} left to train on: "
+            "neither may be none, so give more words or another --held-out."
+        )
+    loader = MemoryLoader(space, torch.device("cpu"))
+    chosen = resolve(options, loader.width, len(training))
+    if chosen.device.type == "cpu":
+        # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
+        torch.backends.cuda.enable_flash_sdp(False)
+    loader = MemoryLoader(space, chosen.device)
+    torch.manual_seed(options.seed)
+    shape = DecoderConfig(loader.width, chosen.width, options.depth, chosen.heads, options.dropout)
+    decoder = Decoder(shape).to(chosen.device)
+    perturbation, orp = _perturbation(options, space, loader, training)
+    run = Run(options.out, _config(options, chosen, space, shape, orp, (len(training), len(held_out))))
+    for reason, count in dropped.items():
+        say(f"{count:,} labels not used: {reason}")
+    say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
+    parameters = sum(p.numel() for p in decoder.parameters())
+    say(f"decoder: depth {shape.depth}, width {shape.width}, {shape.heads} heads, {parameters / 1e6:.1f} M parameters")
+    say(_describe(orp))
+    say(
+        f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
+        f"learning rate {chosen.lr:.3g}, {chosen.device.type}, {chosen.precision}, into {options.out}"
+    )
+    loop = Loop(decoder, loader, perturbation, options, chosen, run)
+    try:
+        progress = loop.train(training, held_out.take(range(min(len(held_out), options.eval_words))))
+    finally:
+        run.close()
+    return PretrainSummary(
+        run=str(options.out),
+        words=len(training),
+        held_out=len(held_out),
+        steps=chosen.steps,
+        seconds=round(progress.seconds, 3),
+        words_per_second=round(progress.words / progress.seconds, 1),
+        loss=progress.loss,
+        best_step=progress.best_step,
+        scores=progress.best or {},
+    )
+
+
+def _perturbation(
+    options: PretrainOptions, space: Space, loader: MemoryLoader, words: Words
+) -> tuple[Perturbation | None, dict[str, Any]]:
+    """The perturbation and what the run's configuration says of it: λ as such and as a share of the norm."""
+    if options.bank is None:
+        return None, {}
+    features = torch.from_numpy(space.existing_bank(options.bank).features())
+    N, T, E = features.shape
+    if loader.width != E:
+        raise DptrError(
+            f"bank '{options.bank}' has {E} values a token and the memories {loader.width}: this encoder's image and "
+            "text features cannot be added, so pre-train without --bank."
+        )
+    sample = words.take(range(0, len(words), max(1, len(words) // 1000)))
+    memory, mask = loader.load(sample)
+    memory_norm = mean_row_norm(memory if mask is None else memory[mask])
+    bank_norm = mean_row_norm(features[:: max(1, N // 500)])
+    share = options.orp_relative
+    strength = options.strength if share is None else share * memory_norm / bank_norm
+    orp = {
+        "bank": options.bank,
+        "photographs": N,
+        "tokens": T,
+        "lambda": strength,
+        "relative": strength * bank_norm / memory_norm,
+        "memory_norm": memory_norm,
+        "bank_norm": bank_norm,
+        "positions": options.orp_positions,
+    }
+    shared = options.orp_positions == "shared"
+    return Perturbation(features.to(loader.device), strength, shared=shared), orp
+
+
+def _describe(orp: dict[str, Any]) -> str:
+    if not orp:
+        return "no perturbation (no --bank)"
+    return (
+        f"perturbation: {orp['photographs']:,} photographs of {orp['tokens']} tokens, λ = {orp['lambda']:.4g}, which "
+        f"moves rows by {orp['relative']:.1%} (mean norms: memory {orp['memory_norm']:.3g}, photographs "
+        f"{orp['bank_norm']:.3g}), positions {'shared by the batch' if orp['positions'] == 'shared' else 'a sample'}"
+    )
+
+
+def _config(
+    options: PretrainOptions,
+    chosen: Resolved,
+    space: Space,
+    shape: DecoderConfig,
+    orp: dict[str, Any],
+    words: tuple[int, int],
+) -> dict[str, Any]:
+    """config.json: everything that decided the run, resolved."""
+    resolved = {**asdict(options), **asdict(chosen)}
+    resolved |= {"cache": str(options.cache.absolute()), "out": str(options.out), "device": str(chosen.device)}
+    return {
+        **resolved,
+        "space": space.name,
+        "fingerprint": asdict(space.fingerprint),
+        "training_words": words[0],
+        "held_out_words": words[1],
+        "decoder": shape.to_dict(),
+        "orp": orp,
+        "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+    }
