@@ -1,0 +1,87 @@
+"""Spaces are opened by name, refused when damaged, and never confused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cache.errors import DptrError, WrongUse
+from cache.info import describe, show
+from cache.space import create_space, open_space
+from tests.cache.test_fingerprint import ONE, replace
+
+
+@pytest.fixture
+def space(tmp_path):
+    return create_space(tmp_path, ONE, np.ones((5, 4), np.float16), np.eye(4, dtype=np.float32))
+
+
+def test_space_comes_back(space, tmp_path):
+    again = open_space(tmp_path)
+    assert again.fingerprint == ONE
+    prefix, projection = again.constants()
+    assert prefix.shape == (5, 4)
+    assert projection.shape == (4, 4)
+
+
+def test_empty_prefix_can_be_stored(tmp_path):
+    space = create_space(tmp_path, ONE, np.empty((0, 4), np.float16), np.eye(4, dtype=np.float32))
+    assert space.constants()[0].shape == (0, 4)
+
+
+def test_no_cache_says_what_to_do(tmp_path):
+    with pytest.raises(WrongUse, match="no space in .* dptr embed-text"):
+        open_space(tmp_path / "none")
+    with pytest.raises(WrongUse, match="there is no cache"):
+        describe(tmp_path / "none")
+
+
+def test_one_of_several_must_be_chosen(space, tmp_path):
+    other = create_space(tmp_path, replace(ONE, layout="full"), *space.constants())
+    with pytest.raises(WrongUse, match="choose one with --space"):
+        open_space(tmp_path)
+    assert open_space(tmp_path, other.name).digest == other.digest
+
+
+def test_half_made_space_is_none(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(WrongUse, match="no space"):
+        open_space(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"digest": 1}', "{"])
+def test_damaged_space_is_named(space, tmp_path, text):
+    (space.folder / "space.json").write_text(text)
+    with pytest.raises(DptrError, match="space.json is damaged"):
+        open_space(tmp_path)
+
+
+def test_other_format_is_refused(space, tmp_path):
+    other = replace(ONE, format=99)
+    (space.folder / "space.json").write_bytes(other.to_json())
+    with pytest.raises(DptrError, match="cache format 99"):
+        open_space(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 300])
+def test_names_that_are_no_folder_are_wrong_use(space, name):
+    with pytest.raises(WrongUse, match="cannot name a corpus"):
+        space.corpus(name)
+
+
+def test_missing_corpus_lists_those_there_are(cache):
+    with pytest.raises(WrongUse, match=r"no corpus 'x' in .*it has numbers"):
+        open_space(cache).existing_corpus("x")
+    with pytest.raises(WrongUse, match=r"no bank 'x' in .*it has noise"):
+        open_space(cache).existing_bank("x")
+
+
+def test_info_counts_what_is_there(cache):
+    found = describe(cache)
+    (space,) = json.loads(json.dumps(found))["spaces"]
+    assert space["memories"][0]["rows"] == 900
+    assert [(c["name"], c["rows"]) for c in space["corpora"]] == [("numbers", 900)]
+    assert [(b["name"], b["rows"]) for b in space["banks"]] == [("noise", 5)]
+    assert space["memories"][0]["bytes"] == sum(p.stat().st_size for p in cache.glob("*/memories/*.h5"))
+    assert "UNTRAINED" in show(found)
+    assert space["digest"] in show(found)

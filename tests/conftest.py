@@ -1,0 +1,96 @@
+"""What tests share: a tiny real CLIP, a cache made with it, and the development data where it is at hand."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# in case a test's process writes through the installed command: never the hub
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("DPTR_CACHE", None)
+
+TINY = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+WORDS = ["street", "Hello", "hello", "1984", "cafe", "$4.99", "station", "a", "EXIT", "tomorrow", "12:30", "don't"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_models(tmp_path_factory):
+    """Registers `tiny`, `tiny-quickgelu`, `tiny-wide` (unequal widths) and `tiny-bidirectional` with open_clip."""
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("models")
+    bidirectional = {**TINY, "custom_text": True, "text_cfg": {**TINY["text_cfg"], "no_causal_mask": True}}
+    for name, config in {
+        "tiny": TINY,
+        "tiny-quickgelu": {**TINY, "quick_gelu": True},
+        "tiny-wide": {**TINY, "embed_dim": 32},
+        "tiny-word": {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": [16, 64], "patch_size": [4, 8]}},
+        "tiny-bidirectional": bidirectional,
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_models):
+    from pipeline.encoder import Encoder
+
+    return Encoder("tiny", "untrained:1", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def full_encoder(tiny_models):
+    from pipeline.encoder import Encoder
+
+    return Encoder("tiny", "untrained:1", precision="fp32", layout="full")
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> bytes:
+    """An encoded picture of noise."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture
+def say():
+    """Collects what a person would be told."""
+    lines: list[str] = []
+
+    def collect(text: str) -> None:
+        lines.append(text)
+
+    collect.lines = lines
+    return collect
+
+
+@pytest.fixture(scope="session")
+def cache(encoder, tmp_path_factory) -> Path:
+    """A cache with corpus `numbers` (0..899) and bank `noise` (5 pictures of 17 tokens). Not to be written to."""
+    from pipeline.embed_images import embed_images
+    from pipeline.embed_text import embed_text
+    from pipeline.labels import collect
+
+    folder = tmp_path_factory.mktemp("cache")
+    embed_text(folder, encoder, collect(map(str, range(900))), "numbers", print)
+    embed_images(folder, encoder, [(f"{n}.png", picture(n)) for n in range(5)], 5, "noise", print)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data that is not part of the project."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the development data is not beside this checkout")
+    return folder

@@ -1,0 +1,67 @@
+"""embed-images keeps order, counts what it cannot read, and stores each picture once."""
+
+import numpy as np
+import pytest
+
+import pipeline.embed_images as stage
+from cache.errors import DptrError
+from cache.space import open_space
+from pipeline.embed_images import embed_images
+from pipeline.photos import decode
+from tests.conftest import picture
+from tests.pipeline.test_embed_text import files
+
+
+def pictures(numbers):
+    return [(f"{n}.png", picture(n)) for n in numbers]
+
+
+def test_features_are_the_encoders_in_the_order_of_the_source(tmp_path, encoder, say, monkeypatch):
+    monkeypatch.setattr(stage, "BATCH", 4)
+    monkeypatch.setattr(stage, "SHARD_BYTES", 20_000)
+    done = embed_images(tmp_path, encoder, pictures(range(30)), 30, "noise", say)
+    assert (done.read, done.new, done.known, done.skipped, done.shape) == (30, 30, 0, {}, [17, 64])
+    bank = open_space(tmp_path).bank("noise")
+    assert bank.ids() == [f"{n}.png" for n in range(30)]
+    assert [e.rows for e in bank.entries] == [12, 12, 6]  # cut at whole batches
+    for n in (0, 7, 29):
+        expected = encoder.image_tokens(encoder.preprocess(decode(picture(n)))[None])[0]
+        assert np.abs(bank.features()[n] - expected).max() < 4e-3
+
+
+def test_unreadable_pictures_are_named_and_do_not_stop_the_run(tmp_path, encoder, say):
+    bad = {"empty.jpg": b"", "text.png": b"hello", "cut.png": picture(9)[:200]}
+    done = embed_images(tmp_path, encoder, [*pictures([1]), *bad.items(), *pictures([2])], 5, "noise", say)
+    assert done.new == 2
+    assert list(done.skipped) == list(bad)
+    assert open_space(tmp_path).bank("noise").skipped() == done.skipped
+
+
+def test_none_readable_is_an_error_and_makes_no_bank(tmp_path, encoder, say):
+    with pytest.raises(DptrError, match=r"none of 2 files could be read as a picture \(a: it is no picture"):
+        embed_images(tmp_path, encoder, [("a", b"x"), ("b", b"")], 2, "noise", say)
+    assert open_space(tmp_path).banks() == []
+
+
+def test_known_pictures_are_not_embedded_again(tmp_path, encoder, say):
+    embed_images(tmp_path, encoder, pictures(range(5)), 5, "noise", say)
+    before = files(tmp_path)
+    done = embed_images(tmp_path, encoder, pictures(range(5)), 5, "noise", say)
+    assert (done.new, done.known) == (0, 5)
+    assert files(tmp_path) == before
+    done = embed_images(tmp_path, encoder, pictures([4, 5, 5]), None, "noise", say)
+    assert (done.new, done.known) == (1, 2)
+    bank = open_space(tmp_path).bank("noise")
+    assert bank.rows == 6
+    import faiss
+
+    assert faiss.read_index(str(bank.folder / "index.faiss")).ntotal == 6
+
+
+def test_tower_without_tokens_is_wrong_use(tiny_models, tmp_path, say):
+    from cache.errors import WrongUse
+    from pipeline.encoder import Encoder
+
+    with pytest.raises(WrongUse, match="no vision transformer"):
+        embed_images(tmp_path, Encoder("RN50", "untrained:0"), pictures([1]), 1, "noise", say)
+    assert list(tmp_path.iterdir()) == []

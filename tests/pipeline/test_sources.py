@@ -1,0 +1,126 @@
+"""Words come out of every kind of source, and what is wrong with one is one sentence."""
+
+import json
+
+import lmdb
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from cache.errors import DptrError, WrongUse
+from pipeline.sources import Reading, words
+
+EXPECTED = ["street", "Café", "", '5" pipe', "a,b"]
+
+
+def write_lmdb(folder, labels, images=None):
+    folder.mkdir()
+    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", str(len(labels)).encode())
+        for number, label in enumerate(labels, 1):
+            if label is not None:
+                transaction.put(b"label-%09d" % number, label.encode())
+            if images:
+                transaction.put(b"image-%09d" % number, images[number - 1])
+
+
+def read(path, **how):
+    return list(words(str(path), Reading(**how)))
+
+
+def test_text_file_has_a_word_a_line(tmp_path):
+    (tmp_path / "w.txt").write_text("\n".join(EXPECTED) + "\n")
+    assert read(tmp_path / "w.txt") == EXPECTED
+
+
+def test_byte_order_mark_is_no_part_of_a_word(tmp_path):
+    (tmp_path / "w.txt").write_bytes("street\r\n".encode("utf-8-sig"))
+    assert read(tmp_path / "w.txt") == ["street"]
+
+
+def test_csv_column_by_name_by_habit_and_by_number(tmp_path):
+    rows = ['5,"street"', "6,Café", "7,", '8,"5"" pipe"', '9,"a,b"']
+    (tmp_path / "w.csv").write_text("\n".join(["id,word", *rows]))
+    assert read(tmp_path / "w.csv") == EXPECTED
+    assert read(tmp_path / "w.csv", column="id") == list("56789")
+    (tmp_path / "bare.csv").write_text("\n".join(rows))
+    assert read(tmp_path / "bare.csv", column="2") == EXPECTED
+
+
+def test_tsv_words_may_hold_quotation_marks(tmp_path):
+    (tmp_path / "w.tsv").write_text('the\t-1.27\n"\t-2\nto\t-1.57\n')
+    assert read(tmp_path / "w.tsv", column="1") == ["the", '"', "to"]
+
+
+def test_table_of_one_column_needs_no_header(tmp_path):
+    (tmp_path / "w.csv").write_text("street\nCafé\n")
+    assert read(tmp_path / "w.csv") == ["street", "Café"]
+    (tmp_path / "h.csv").write_text("Word\nstreet\n")
+    assert read(tmp_path / "h.csv", column="Word") == ["street"]
+
+
+def test_jsonl_objects_and_strings(tmp_path):
+    (tmp_path / "w.jsonl").write_text("".join(json.dumps({"n": 1, "label": w}) + "\n" for w in EXPECTED))
+    assert read(tmp_path / "w.jsonl") == EXPECTED
+    (tmp_path / "s.jsonl").write_text('"street"\n\n5\n')
+    assert read(tmp_path / "s.jsonl") == ["street", "5"]
+
+
+def test_parquet(tmp_path):
+    parquet.write_table(pa.table({"n": range(5), "text": EXPECTED}), tmp_path / "w.parquet")
+    assert read(tmp_path / "w.parquet") == EXPECTED
+    assert read(tmp_path / "w.parquet", column="n") == list("01234")
+
+
+def test_lmdb_labels(tmp_path):
+    write_lmdb(tmp_path / "set", ["street", None, "Café"])
+    assert read(tmp_path / "set") == ["street", "", "Café"]
+
+
+def test_dataset_folder(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    parquet.write_table(pa.table({"text": EXPECTED, "n": range(5)}), folder / "train.parquet")
+    assert read(folder) == EXPECTED
+    with pytest.raises(WrongUse, match="cannot load it"):
+        read(folder, split="test")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "how", "error", "message"),
+    [
+        ("w.txt", b"stra\xdfe\n", {}, DptrError, "is not utf-8 at byte 4: say its --encoding"),
+        ("w.csv", b"a,b\n1,2\n", {}, WrongUse, "has the columns a, b: which column holds the words"),
+        ("w.csv", b"a,b\n1,2\n", {"column": "c"}, WrongUse, "there is no column 'c'"),
+        ("w.csv", b"a,b\n1,2\n", {"column": "3"}, WrongUse, "has 2 columns, so there is no column 3"),
+        ("w.jsonl", b'{"text": "a"}\n{', {}, DptrError, "line 2 is not JSON"),
+        ("w.jsonl", b'{"text": "a"}\n{"word": "a"}\n', {}, WrongUse, "line 2 has no 'text'"),
+        ("w.jsonl", b'{"text": ["a"]}\n', {}, WrongUse, "holds list, not text"),
+        ("w.parquet", b"no parquet", {}, DptrError, "is no Parquet file"),
+        ("w.docx", b"", {}, WrongUse, "of no known kind"),
+    ],
+)
+def test_bad_source_is_one_sentence(tmp_path, name, content, how, error, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        read(tmp_path / name, **how)
+
+
+def test_other_encoding_when_said(tmp_path):
+    (tmp_path / "w.txt").write_bytes(b"stra\xdfe\n")
+    assert read(tmp_path / "w.txt", encoding="latin-1") == ["straße"]
+
+
+def test_unknown_encoding_is_one_sentence(tmp_path):
+    (tmp_path / "w.txt").write_bytes(b"x\n")
+    with pytest.raises(WrongUse, match="no encoding 'klingon'"):
+        read(tmp_path / "w.txt", encoding="klingon")
+
+
+def test_missing_file_and_damaged_lmdb(tmp_path):
+    with pytest.raises(WrongUse, match=r"there is no file .*w\.txt"):
+        read(tmp_path / "w.txt")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "data.mdb").write_bytes(b"x" * 10_000)
+    with pytest.raises(DptrError, match="LMDB .* cannot be read"):
+        read(tmp_path / "set")

@@ -1,0 +1,121 @@
+"""The command line as a person types it: both names of it, its summaries, its sentences and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import picture
+
+ROOT = Path(__file__).parents[1]
+DPTR = [str(Path(sys.executable).parent / "dptr")]
+CLI = [sys.executable, str(ROOT / "cli.py")]
+SMALL = ["--model", "demo-small", "--pretrained", "untrained:0"]
+
+
+def run(*arguments, program=DPTR, cwd=None):
+    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with words, pictures, and a cache made from them by the installed command."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "words.txt").write_text("\n".join(str(n) for n in range(300)) + "\n\nCafé\n" + "x" * 40 + "\n")
+    (folder / "photos").mkdir()
+    for n in range(3):
+        (folder / "photos" / f"{n}.png").write_bytes(picture(n))
+    (folder / "photos" / "broken.jpg").write_bytes(b"broken")
+    text = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, cwd=folder)
+    assert text.returncode == 0, text.stderr
+    images = run("embed-images", "photos", "--bank", "photos", *SMALL, cwd=folder)
+    assert images.returncode == 0, images.stderr
+    (folder / "text.out").write_text(text.stdout)
+    (folder / "text.err").write_text(text.stderr)
+    (folder / "images.out").write_text(images.stdout)
+    return folder
+
+
+def test_summaries_say_what_was_done_and_lost(work):
+    out = (work / "text.out").read_text()
+    assert "corpus 'numbers': 301 labels added; 301 memories encoded" in out
+    assert "dropped: 1 longer than 25 characters" in out
+    assert "dropped: 1 empty" in out
+    told = (work / "text.err").read_text()
+    assert "UNTRAINED" in told
+    assert "301 to encode" in told
+    assert "free on the disk" in told
+    out = (work / "images.out").read_text()
+    assert "3 pictures added" in out
+    assert "skipped: broken.jpg: it is no picture" in out
+
+
+def test_python_cli_does_what_dptr_does(work):
+    done = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, "--json", program=CLI, cwd=work)
+    summary = json.loads(done.stdout)
+    assert (summary["new_memories"], summary["known_memories"], summary["new_labels"]) == (0, 301, 0)
+    assert summary["dropped"] == {"empty": 1, "longer than 25 characters": 1}
+
+
+def test_pretrain_evaluate_and_info(work):
+    options = ["--corpus", "numbers", "--bank", "photos", "--depth", "1", "--width", "64", "--batch", "32"]
+    done = run("pretrain", *options, "--steps", "4", "--out", "run", "--json", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 4
+    done = run("evaluate", "run", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "held-out words of numbers" in done.stdout
+    assert json.loads(run("evaluate", "run", "--limit", "3", "--json", cwd=work).stdout)["scores"]["words"] == 3
+    done = run("cache", "info", cwd=work)
+    assert "corpus    numbers" in done.stdout
+    assert "(1 skipped)" in done.stdout
+    (space,) = json.loads(run("cache", "info", "--json", cwd=work).stdout)["spaces"]
+    assert space["fingerprint"]["pretrained"] == "untrained:0"
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, cli; cli.app(['--help'], standalone_mode=False); "
+    code += "print([m for m in ('torch', 'open_clip', 'numpy', 'h5py', 'datasets') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "embed-text" in done.stdout
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["embed-text", "none.txt", "--corpus", "x"], 2, "there is no file none.txt"),
+        (["embed-text", "empty.txt", "--corpus", "x"], 1, "no usable word in empty.txt"),
+        (["embed-text", "words.txt"], 2, "--corpus"),
+        (["embed-text", "words.txt", "--corpus", "../x", *SMALL], 2, "cannot name a corpus"),
+        (["embed-text", "words.txt", "--corpus", "x", "--model", "nope"], 2, "open_clip has no model 'nope'"),
+        (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16"], 2, "QuickGELU"),
+        (["embed-images", "none/", "--bank", "x"], 2, "there is no file or folder 'none/'"),
+        (["embed-images", "none.tar", "--bank", "x"], 2, "there is no file or folder none.tar"),
+        (["embed-images", "nothing", "--bank", "x"], 2, "there are no pictures in nothing"),
+        (["embed-images", "words.txt", "--bank", "x", *SMALL], 1, "none of 1 files could be read as a picture"),
+        (["pretrain", "--corpus", "x", "--out", "r"], 2, "there is no corpus 'x'"),
+        (["pretrain", "--corpus", "numbers", "--out", "r", "--cache", "none"], 2, "there is no space in none"),
+        (["evaluate", "none"], 2, "there is no run in none"),
+        (["cache", "info", "--cache", "none"], 2, "there is no cache in none"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_sentence(work, arguments, code, message):
+    (work / "empty.txt").write_text("\n\n")
+    (work / "nothing").mkdir(exist_ok=True)
+    done = run(*arguments, cwd=work)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(work):
+    (work / "file").write_text("x")
+    done = run("embed-text", "words.txt", "--corpus", "x", "--cache", "file/cache", *SMALL, cwd=work)
+    assert done.returncode == 1
+    assert "cannot write file/cache" in done.stderr
+    assert "Traceback" not in done.stderr

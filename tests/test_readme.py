@@ -1,0 +1,69 @@
+"""The README's and the docs' commands do what they say, typed as a new user would."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import picture
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """An empty folder but for three photographs, with the installed dptr first on the path."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    for n in range(3):
+        (folder / "photos" / f"{n}.png").write_bytes(picture(n, (300, 200)))
+    return folder
+
+
+def test_readmes_lines_run(work):
+    readme = (ROOT / "README.md").read_text()
+    (script,) = re.findall(r"<!-- tested -->\n```sh\n(.*?)```", readme, re.S)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "corpus 'numbers': 500 labels added" in done.stdout
+    assert "bank 'photos': 3 pictures added" in done.stdout
+    assert "held-out words of numbers" in done.stdout
+    # and docs/cache-format.md reads that cache with h5py alone
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "cache-format.md").read_text(), re.S)
+    assert len([line for line in example.splitlines() if line]) == 10
+    done = subprocess.run([sys.executable, "-c", example], cwd=work, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 (4, 256)\n"
+
+
+def test_readmes_table_of_commands_is_complete():
+    from typer.main import get_command
+
+    from cli import app
+
+    names = set(get_command(app).commands) - {"cache"} | {"cache info"}
+    listed = set(re.findall(r"^\| `dptr ((?:cache )?[a-z-]+)", (ROOT / "README.md").read_text(), re.M))
+    assert listed == names
+
+
+def test_no_address_in_the_constraints():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line) for line in lines)
+
+
+def test_help_of_make_lists_the_targets():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^make (\w+)", done.stdout, re.M) == [
+        "help",
+        "install",
+        "demo",
+        "test",
+        "lint",
+        "bench",
+        "clean",
+    ]

@@ -1,0 +1,33 @@
+"""The shape of the project: which room imports which, and how large a file may grow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(p for room in ("cache", "pipeline", "train") for p in (ROOT / room).rglob("*.py"))
+
+
+def test_imports_run_one_way():
+    """The contracts in pyproject.toml, import by import."""
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "cli.py", ROOT / "demo.py"], ids=lambda p: p.name)
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= 260
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_is_public_says_what_it_is(path):
+    """Every module, class and function without a leading underscore, but for those whose name and type say it all."""
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) or not tree.body
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.name}: {node.name}"

@@ -1,0 +1,162 @@
+"""The decoder against a slow, literal one: permutations one after another, one stream at a time, no shared keys."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.train.test_permutations import masks_by_loop
+from train.charset import EOS
+from train.decoder import Decoder, DecoderConfig
+from train.permutations import draw_permutations
+
+LABELS = ["street", "a", "no", "1984!", "Hello"]
+
+
+def make(depth=2, memory_width=24, **changes):
+    torch.manual_seed(0)
+    config = DecoderConfig(memory_width, width=32, depth=depth, heads=4, **changes)
+    decoder = Decoder(config).eval()
+    for parameter in decoder.parameters():  # away from the symmetric start, so that errors show
+        torch.nn.init.normal_(parameter, std=0.2)
+    return decoder
+
+
+def attend(attention, x, source, allowed):
+    """Multi-head attention of x (Q, W) over source (S, D), where allowed (Q, S), head by head."""
+    keys, values = F.linear(source, attention.keys_and_values.weight, attention.keys_and_values.bias).chunk(2, -1)
+    queries = attention.query(x)
+    size = x.shape[-1] // attention.heads
+    found = []
+    for h in range(attention.heads):
+        part = slice(h * size, (h + 1) * size)
+        scores = queries[:, part] @ keys[:, part].T / size**0.5
+        found.append(scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ values[:, part])
+    return attention.out(torch.cat(found, -1))
+
+
+def logits_by_hand(decoder, memory, ids, positions, query_mask, content_mask):
+    """Logits (len(positions), head) of one sample: memory (M, D), input ids BOS + characters, masks as lists."""
+    everything = torch.ones(max(len(ids), len(positions)), len(memory), dtype=torch.bool)
+    content = torch.stack(
+        [decoder.embedding.weight[i] * 32**0.5 + (decoder.positions[n - 1] if n else 0) for n, i in enumerate(ids)]
+    )
+    query = decoder.positions[positions]
+    for layer in decoder.layers:
+        normed = layer.norm_content(content)
+        streams = []
+        for stream, start, mask in ((query, layer.norm_query(query), query_mask), (content, normed, content_mask)):
+            x = stream + attend(layer.self_attention, start, normed, torch.tensor(mask))
+            x = x + attend(layer.cross_attention, layer.norm_cross(x), memory, everything[: len(x)])
+            streams.append(x + layer.feed(layer.norm_feed(x)))
+        query, content = streams
+    return decoder.head(decoder.norm(query))
+
+
+def loss_by_hand(decoder, memories, labels, orders):
+    """Dptr.md's section 3: each order alone, weighted by its tokens; EOS in the first two orders only."""
+    charset, longest = decoder.charset, max(map(len, labels))
+    total, tokens = torch.zeros(()), 0
+    for k, order in enumerate(orders.tolist()):
+        query_mask, content_mask = masks_by_loop(order)
+        for memory, label in zip(memories, labels, strict=True):
+            characters = [charset.characters.index(c) + 1 for c in label]
+            ids = [charset.bos, *characters]
+            ids += [EOS, *[charset.pad] * longest][: longest + 1 - len(ids)]
+            readable = [i not in (EOS, charset.pad) for i in ids]
+            masks = [
+                [[see and ok for see, ok in zip(row, readable, strict=True)] for row in m]
+                for m in (query_mask, content_mask)
+            ]
+            logits = logits_by_hand(decoder, memory, ids, list(range(longest + 1)), *masks)
+            wanted = [*characters, EOS] if k < 2 else characters
+            total = total + F.cross_entropy(logits[: len(wanted)], torch.tensor(wanted), reduction="sum")
+            tokens += len(wanted)
+    return total / tokens
+
+
+def ragged(B, D, lengths):
+    """Padded memory, mask, and the memories one by one; what stands in padding must not matter."""
+    memory = torch.randn(B, max(lengths), D)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return memory, mask, [m[:n] for m, n in zip(memory, lengths, strict=True)]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_loss_and_gradients_equal_the_literal_one(depth):
+    decoder = make(depth)
+    memory, mask, memories = ragged(5, 24, [7, 9, 4, 9, 6])
+    orders = draw_permutations(6, 6, torch.Generator().manual_seed(1))
+    targets = decoder.charset.encode(LABELS)
+    loss = decoder.loss(memory, mask, targets, orders)
+    loss.backward()
+    gradients = [p.grad.clone() for p in decoder.parameters()]
+    decoder.zero_grad()
+    expected = loss_by_hand(decoder, memories, LABELS, orders)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, parameter), gradient in zip(decoder.named_parameters(), gradients, strict=True):
+        if parameter.grad is not None:
+            assert torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-5), name
+
+
+def read_by_hand(decoder, memory, refine):
+    """Left to right from scratch at every step, then one cloze pass."""
+    ids, S = [], decoder.config.max_length + 1
+    for step in range(S):
+        inputs = [decoder.charset.bos, *ids]
+        causal = [[j <= i for j in range(step + 1)] for i in range(step + 1)]
+        logits = logits_by_hand(decoder, memory, inputs, list(range(step + 1)), causal, causal)
+        ids.append(int(logits[-1].argmax()))
+        if ids[-1] == EOS:
+            break
+    ids += [EOS] * (S - len(ids))
+    if refine:
+        inputs = [decoder.charset.bos, *ids[:-1]]
+        open_until = inputs.index(EOS) if EOS in inputs else S
+        cloze = [[j != i + 1 and j < open_until for j in range(S)] for i in range(S)]
+        causal = [[j <= i and j < open_until for j in range(S)] for i in range(S)]
+        ids = logits_by_hand(decoder, memory, inputs, list(range(S)), cloze, causal).argmax(-1).tolist()
+    return ids
+
+
+@pytest.mark.parametrize("refinements", [0, 1])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_reading_equals_the_literal_one(depth, refinements):
+    decoder = make(depth, max_length=8)
+    with torch.no_grad():
+        decoder.head.bias[EOS] += 3  # so that some words end before the longest length
+        memory, mask, memories = ragged(6, 24, [7, 9, 4, 9, 6, 1])
+        expected = [read_by_hand(decoder, m, refinements) for m in memories]
+    found = decoder.read(memory, mask, refinements)
+    assert decoder.charset.decode(found) == decoder.charset.decode(torch.tensor(expected))
+    if not refinements:
+        assert found.tolist() == expected
+
+
+def test_released_shape_has_25_million_parameters():
+    """DPTR's decoder: width 512, 6 layers, 26 positions, 97 ids, head of 95."""
+    decoder = Decoder(DecoderConfig())
+    assert decoder.positions.shape == (26, 512)
+    assert decoder.embedding.weight.shape == (97, 512)
+    assert decoder.head.weight.shape == (95, 512)
+    assert sum(p.numel() for p in decoder.parameters()) == pytest.approx(25.2e6, rel=0.01)
+
+
+def test_everything_is_initialised():
+    """No parameter keeps what happened to lie in memory (the released code forgets some)."""
+    torch.manual_seed(3)
+    first = Decoder(DecoderConfig(32, 32, 2, 2))
+    torch.manual_seed(3)
+    second = Decoder(DecoderConfig(32, 32, 2, 2))
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+        assert a.abs().max() <= 1, name
+
+
+def test_what_stands_in_padding_does_not_matter():
+    decoder = make()
+    memory, mask, _ = ragged(2, 24, [5, 8])
+    other = torch.where(mask[..., None], memory, 1000.0)
+    assert torch.equal(decoder.read(memory, mask), decoder.read(other, mask))
+    targets, orders = decoder.charset.encode(["abc", "de"]), draw_permutations(3, 6)
+    assert torch.allclose(decoder.loss(memory, mask, targets, orders), decoder.loss(other, mask, targets, orders))

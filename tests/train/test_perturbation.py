@@ -1,0 +1,59 @@
+"""ORP draws: which photographs and which tokens, how often, and what is added."""
+
+import pytest
+import torch
+
+from train.perturbation import Perturbation, mean_row_norm
+
+
+def bank(N, T, D=4):
+    """Token t of photograph n is n * 100 + t in every dimension, so that a row tells where it came from."""
+    rows = torch.arange(N)[:, None] * 100 + torch.arange(T)
+    return rows[..., None].expand(N, T, D).half()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("N", "T", "B", "M"), [(20, 30, 8, 12), (3, 5, 8, 12), (1, 1, 4, 6), (8, 12, 8, 12)])
+def test_noise_is_a_token_of_the_samples_photograph(shared, N, T, B, M):
+    generator = torch.Generator().manual_seed(0)
+    perturbed = Perturbation(bank(N, T), 1.0, shared=shared)(torch.zeros(B, M, 4), generator)
+    rows = perturbed[..., 0]
+    assert (perturbed == rows[..., None]).all()
+    photographs, tokens = rows // 100, rows % 100
+    assert (photographs == photographs[:, :1]).all()
+    uses = torch.bincount(photographs[:, 0].long(), minlength=N)
+    assert uses.max() - uses.min() <= 1  # distinct while they last, then anew
+    for row in tokens.long():
+        uses = torch.bincount(row, minlength=T)
+        assert uses.max() - uses.min() <= 1
+    if shared:
+        assert (tokens == tokens[0]).all()
+
+
+def test_positions_drawn_a_sample_differ():
+    _, positions = Perturbation(bank(9, 40), 1.0, shared=False).draw(6, 20)
+    assert len({tuple(p) for p in positions.tolist()}) == 6
+
+
+def test_draws_are_uniform():
+    """Each photograph and each token equally often (chi-squared, 9 and 19 degrees, once in a thousand exceeded)."""
+    perturbation, generator = Perturbation(bank(10, 20), 1.0), torch.Generator().manual_seed(0)
+    draws = [perturbation.draw(3, 5, generator) for _ in range(3000)]
+    photographs = torch.bincount(torch.cat([p for p, _ in draws]), minlength=10).float()
+    tokens = torch.bincount(torch.cat([t for _, t in draws]), minlength=20).float()
+    assert float(((photographs - 900) ** 2 / 900).sum()) < 27.9
+    assert float(((tokens - 750) ** 2 / 750).sum()) < 43.8
+
+
+def test_strength_scales_and_memory_keeps_its_dtype():
+    memory = torch.randn(4, 6, 4)
+    features = torch.randn(10, 20, 4).half()
+    generator = torch.Generator().manual_seed(1)
+    weak = Perturbation(features, 0.1)(memory, generator) - memory
+    strong = Perturbation(features, 0.2)(memory, generator.manual_seed(1)) - memory
+    assert torch.allclose(2 * weak, strong, atol=1e-5)
+    assert weak.dtype == torch.float32
+
+
+def test_mean_row_norm():
+    assert mean_row_norm(torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])) == pytest.approx(3.0)

@@ -1,0 +1,184 @@
+"""Pre-training learns to read memories, writes its run folder, and says in one sentence what is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cache.errors import DptrError, WrongUse
+from cache.space import open_space
+from pipeline.embed_images import embed_images
+from pipeline.embed_text import embed_text
+from pipeline.labels import collect
+from tests.conftest import picture
+from train.evaluate import evaluate, table
+from train.loop import WARM_UP, one_cycle
+from train.options import PretrainOptions
+from train.pretrain import pretrain
+from train.run import load_run
+
+
+@pytest.fixture
+def options(cache, tmp_path):
+    return PretrainOptions(
+        cache, ["numbers"], tmp_path / "run", bank="noise", depth=1, heads=2, batch=32, steps=3, device="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    """A run long enough to read numbers it never saw, perturbed."""
+    out = tmp_path_factory.mktemp("runs") / "numbers"
+    options = PretrainOptions(
+        cache, ["numbers"], out, bank="noise", orp_relative=0.1, depth=1, heads=2, batch=64, steps=500, lr=4e-3
+    )
+    lines = []
+    summary = pretrain(replace(options, held_out=0.1, eval_every=250, device="cpu", precision="fp32"), lines.append)
+    return out, summary, lines
+
+
+def test_held_out_numbers_are_read(trained):
+    _, summary, _ = trained
+    assert summary.words + summary.held_out == 900
+    assert summary.scores["word_accuracy"] > 0.7
+    assert summary.scores["character_error"] < 0.2
+
+
+def test_run_folder_holds_everything(trained, cache):
+    out, summary, _ = trained
+    config = json.loads((out / "config.json").read_text())
+    assert config["steps"] == 500
+    assert config["space"] == open_space(cache).name
+    assert config["orp"]["lambda"] == pytest.approx(0.1 * config["orp"]["memory_norm"] / config["orp"]["bank_norm"])
+    assert config["orp"]["relative"] == pytest.approx(0.1)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if x["group"] == "held_out"] == [250, 500]
+    assert [x["step"] for x in lines if x["group"] == "train"] == list(range(50, 501, 50))
+    assert lines[0]["loss"] > lines[-2]["loss"]
+    assert list((out / "tensorboard").glob("events*"))
+    decoder, saved, step = load_run(out)
+    assert (saved, step) == (config, summary.best_step)
+    assert decoder.config.memory_width == 64
+
+
+def test_both_strengths_are_said(trained):
+    _, _, lines = trained
+    assert any("λ = " in line and "moves rows by 10.0%" in line for line in lines)
+
+
+def test_evaluation_agrees_with_the_run(trained):
+    out, summary, _ = trained
+    done = evaluate(out, device="cpu")
+    assert done.scores.words == summary.held_out
+    assert done.scores.word_accuracy == pytest.approx(summary.scores["word_accuracy"], abs=0.02)
+    assert sum(s.words for s in done.by_length.values()) == done.scores.words
+    text = table(done, 3)
+    assert "accuracy" in text
+    assert f"{done.scores.words:,}" in text
+    assert json.loads(json.dumps(done.to_dict()))["scores"]["words"] == done.scores.words
+
+
+def test_evaluation_refuses_another_encoders_cache(trained, full_encoder, tmp_path):
+    embed_text(tmp_path, full_encoder, collect(map(str, range(50))), "numbers", print)
+    with pytest.raises(DptrError, match="features of two encoders never meet.*layout: compact / full"):
+        evaluate(trained[0], cache=tmp_path)
+
+
+def test_same_seed_gives_the_same_losses(options, tmp_path):
+    losses = [pretrain(replace(options, out=tmp_path / name), print).loss for name in ("a", "b")]
+    assert losses[0] == losses[1]
+    assert pretrain(replace(options, out=tmp_path / "c", seed=1), print).loss != losses[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    "changes", [{"bank": None}, {"orp": 0.5, "orp_positions": "sample"}, {"width": 48, "heads": 3}]
+)
+def test_shapes_and_strengths_run(options, depth, changes):
+    summary = pretrain(replace(options, depth=depth, **changes), print)
+    assert summary.steps == 3
+    assert summary.scores["ned"] >= 0
+
+
+def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tiny_models):
+    from pipeline.encoder import Encoder
+
+    for name, encoder in (("full", full_encoder), ("wide", Encoder("tiny-wide", "untrained:0", precision="fp32"))):
+        embed_text(tmp_path / name, encoder, collect(map(str, range(200))), "numbers", print)
+        embed_images(tmp_path / name, encoder, [("0.png", picture(0))], 1, "noise", print)
+        one = replace(options, cache=tmp_path / name, out=tmp_path / f"run-{name}")
+        if name == "wide":
+            with pytest.raises(DptrError, match="32 values a token and the memories 64"):
+                pretrain(one, print)
+            one = replace(one, bank=None)
+        assert pretrain(one, print).steps == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"orp": 0.1, "orp_relative": 0.1}, "give one of them"),
+        ({"bank": None, "orp": 0.1}, "needs photographs"),
+        ({"orp_positions": "x"}, "'shared' or 'sample'"),
+        ({"heads": 5}, "cannot be shared by 5 heads"),
+        ({"depth": 0}, "--depth must be more than 0"),
+        ({"steps": 0}, "--steps must be more than 0"),
+        ({"lr": -1.0}, "--lr must be more than 0"),
+        ({"held_out": 1.5}, "share between 0 and 1"),
+        ({"dropout": 1.0}, "--dropout is a share"),
+        ({"corpora": ["x"]}, "no corpus 'x'"),
+        ({"bank": "x"}, "no bank 'x'"),
+        ({"space": "x"}, "no space 'x'"),
+        ({"device": "cuda:99"}, "no GPU|invalid device"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_makes_no_run(options, changes, message):
+    with pytest.raises(WrongUse, match=message):
+        pretrain(replace(options, **changes), print)
+    assert not options.out.exists()
+
+
+def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
+    embed_text(tmp_path, encoder, collect(["a"]), "one", print)
+    with pytest.raises(DptrError, match="neither may be none"):
+        pretrain(replace(options, cache=tmp_path, corpora=["one"], bank=None), print)
+
+
+def test_finished_run_is_not_written_over(options):
+    pretrain(options, print)
+    with pytest.raises(WrongUse, match="already holds a run"):
+        pretrain(options, print)
+
+
+def test_loss_that_is_not_finite_stops_the_run(options):
+    with pytest.raises(DptrError, match="the loss is (nan|inf) at step"):
+        pretrain(replace(options, lr=1e30, steps=60), print)
+
+
+def test_no_run_and_damaged_checkpoint(options, tmp_path):
+    with pytest.raises(WrongUse, match="there is no run"):
+        load_run(tmp_path / "none")
+    pretrain(options, print)
+    (options.out / "best.pt").write_bytes(b"x")
+    with pytest.raises(DptrError, match="best.pt is damaged"):
+        load_run(options.out)
+    (options.out / "best.pt").unlink()
+    with pytest.raises(WrongUse, match="no checkpoint best.pt"):
+        load_run(options.out)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 13, 40, 200])
+def test_learning_rate_is_torchs_one_cycle(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, steps, pct_start=WARM_UP, cycle_momentum=False)
+    for step in range(steps):
+        assert one_cycle(step, steps, 0.3) == pytest.approx(cycle.get_last_lr()[0])
+        optimizer.step()
+        if step + 1 < steps:
+            cycle.step()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_runs(options):
+    assert pretrain(replace(options, device="cuda"), print).steps == 3
