@@ -24,7 +24,7 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.tested  ## every figure of the README, one JSON line each
-	@for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+	@for name in embed_text pretrain_step; do $(BIN)/python -m bench.$$name || exit 1; done
 
 clean:  ## remove .venv and what the demo made
 	rm -rf $(VENV) demo-out
