@@ -7,6 +7,7 @@ before a command runs, so that --help answers at once.
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,15 +127,16 @@ def embed_images(
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
     from pipeline.photos import photo_count, photos
 
+    pictures = (picture for source in sources for picture in photos(source, split, column))
+    first = next(pictures, None)  # before the encoder is loaded: a source that is not there is said at once
+    if first is None:
+        raise WrongUse(f"there are no pictures in {', '.join(sources)}.")
     counts = [photo_count(source) for source in sources]
     count = None if None in counts else sum(c or 0 for c in counts)
-    if count == 0:
-        raise WrongUse(f"there are no pictures in {', '.join(sources)}.")
     from pipeline.embed_images import embed_images as embed
 
     encoder = _encoder(model, pretrained, prompt, layout, precision, device)
-    pictures = (picture for source in sources for picture in photos(source, split, column))
-    done = embed(cache, encoder, pictures, count, bank, say)
+    done = embed(cache, encoder, chain([first], pictures), count, bank, say)
     text = (
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {done.known:,} already there, "
         f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each"

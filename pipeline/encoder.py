@@ -162,8 +162,10 @@ def _projection(tower: Any) -> Tensor:
 def _preprocess_config(fields: dict[str, Any]) -> PreprocessCfg:
     """open_clip's own, but a tower that is not square gets the whole picture: a centre crop cuts the ends off words."""
     config = PreprocessCfg(**fields)
-    _, height, width = config.input_size
-    return config if height == width else replace(config, resize_mode="squash")
+    if isinstance(config.size, int):
+        return config
+    height, width = config.size
+    return replace(config, size=(height, width), resize_mode=config.resize_mode if height == width else "squash")
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

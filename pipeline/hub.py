@@ -19,6 +19,8 @@ def load_dataset(name: str, split: str) -> Any:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     path, _, configuration = name.partition(":")
     try:
+        if path.endswith(".parquet"):
+            return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=True)
         return datasets.load_dataset(path, configuration or None, split=split, streaming=True)
     except Exception as error:  # the library raises a dozen kinds, from HTTP to YAML
         first_line = str(error).strip().split("\n")[0]

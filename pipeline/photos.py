@@ -13,6 +13,7 @@ from pipeline.lmdbs import is_lmdb, lmdb_pictures, lmdb_samples
 
 # Files in a folder or a tar that are not even tried: what usually lies beside pictures. All else is, by content.
 BESIDE = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".mat", ".html", ".py", ".yaml", ".yml", ".pdf"}
+NAMED = {".tar", ".tgz", ".gz", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # no dataset ends so
 USUAL = ("image", "img", "picture", "photo", "jpg", "png")  # columns of a dataset taken without being asked for
 
 
@@ -25,13 +26,15 @@ def photos(source: str, split: str = "train", column: str | None = None) -> Iter
     path = Path(source)
     if is_lmdb(path):
         yield from lmdb_pictures(path)
+    elif _is_dataset(path):
+        yield from _dataset(source, split, column)
     elif path.is_dir():
         yield from ((p.relative_to(path).as_posix(), _read(p)) for p in _files(path))
     elif path.is_file() and tarfile.is_tarfile(path):
         yield from _tar(path)
     elif path.is_file():
         yield path.name, _read(path)
-    elif (path.suffix and "/" in source) or source.endswith((".tar", ".tgz", ".zip")):
+    elif path.suffix.lower() in NAMED:
         raise WrongUse(f"there is no file or folder {path}.")
     else:
         yield from _dataset(source, split, column)
@@ -42,6 +45,8 @@ def photo_count(source: str) -> int | None:
     path = Path(source)
     if is_lmdb(path):
         return lmdb_samples(path)
+    if _is_dataset(path):
+        return None
     if path.is_dir():
         return len(_files(path))
     return 1 if path.is_file() and not tarfile.is_tarfile(path) else None
@@ -58,6 +63,11 @@ def decode(data: bytes) -> Image.Image:
         raise ValueError("it is no picture") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
         raise ValueError(f"it is damaged ({error})") from error
+
+
+def _is_dataset(path: Path) -> bool:
+    """Whether `datasets` reads this file or folder: Parquet files, with the pictures in a column."""
+    return path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
 
 
 def _files(folder: Path) -> list[Path]:

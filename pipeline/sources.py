@@ -1,5 +1,6 @@
 """Where words come from: text and table files, an STR LMDB's labels, anything `datasets` loads."""
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ def words(source: str, how: Reading) -> Iterator[str]:
     Raises WrongUse for a source that does not exist, has no such column or is of no known kind, DptrError for one
     that cannot be read.
     """
+    try:
+        codecs.lookup(how.encoding)
+    except LookupError as error:
+        raise WrongUse(f"there is no encoding '{how.encoding}': utf-8, latin-1, gbk and utf-16 are some.") from error
     path = Path(source)
     read = READERS.get(path.suffix.lower())
     if is_lmdb(path):
