@@ -31,7 +31,7 @@ class Commands(TyperGroup):
         except DptrError as error:
             raise _exit(str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
-            raise _exit("stopped; what was committed is kept, and the same command continues", 130) from error
+            raise _exit("stopped; what was committed before is kept", 130) from error
         except OSError as error:
             raise _exit(f"{error.filename or 'the system'}: {error.strerror or error}", 1) from error
 

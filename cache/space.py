@@ -71,8 +71,12 @@ class Space:
 
     def constants(self) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         """Prefix states (P, D) that every compact memory starts with, and the text projection (D, E)."""
-        with h5py.File(self.folder / "constants.h5", "r") as file:
-            return file["prefix"][:], file["text_projection"][:]
+        path = self.folder / "constants.h5"
+        try:
+            with h5py.File(path, "r") as file:
+                return file["prefix"][:], file["text_projection"][:]
+        except (OSError, KeyError) as error:
+            raise DptrError(f"{path} cannot be read ({error}): restore it from a copy, or delete the space.") from error
 
 
 def _existing(found: Any, what: str, space: Space, others: list[str], command: str) -> Any:

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tqdm import tqdm
+
 MAX_LENGTH = 25  # characters, of the released decoder
 
 
@@ -42,7 +44,7 @@ def clean(text: str) -> str:
 def collect(texts: Iterable[str], max_length: int = MAX_LENGTH) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
     labels = Labels()
-    for text in texts:
+    for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
         labels.read += 1
         label = clean(text)
         if not label:

@@ -69,7 +69,7 @@ def build_model(model: str, pretrained: str) -> Any:
                     f"the weights '{pretrained}' of {model} could not be fetched or loaded: {_line(error)} "
                     "Give a local file with --pretrained FILE, or --pretrained untrained:0 for a trial without."
                 ) from error
-            raise WrongUse(f"the weights {pretrained} do not fit {model}: {_line(error)}") from error
+            raise WrongUse(f"{model} cannot be built with the weights {pretrained}: {_line(error)}") from error
     return built.eval().requires_grad_(False)
 
 

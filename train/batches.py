@@ -63,19 +63,20 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
     return Words(list(numbers), np.fromiter(numbers.values(), np.int64, len(numbers))), dropped
 
 
-def is_held_out(label: str, share: float) -> bool:
-    """Whether a word is kept from training: decided by a hash of the label alone.
+def hash_share(label: str) -> float:
+    """Where a word's hash falls between 0 and 1. A share s of words is held out by keeping those below s.
 
-    Upper and lower case fall on the same side, since CLIP gives them the same memory.
+    Upper and lower case fall on the same place, since CLIP gives them the same memory.
     """
     digest = hashlib.blake2b(label.casefold().encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def split(words: Words, share: float) -> tuple[Words, Words]:
-    """(training words, held-out words)."""
-    held = np.array([is_held_out(label, share) for label in words.labels], bool)
-    return words.take(np.flatnonzero(~held)), words.take(np.flatnonzero(held))
+    """(training words, held-out words): the latter in the order of their hash, so that the first are a fair sample."""
+    places = np.array([hash_share(label) for label in words.labels])
+    order = np.argsort(places, kind="stable")
+    return words.take(np.flatnonzero(places >= share)), words.take(order[: int((places < share).sum())])
 
 
 def epoch_batches(words: Words, batch: int, seed: int, epoch: int) -> Iterator[Words]:

@@ -56,6 +56,12 @@ def test_damaged_space_is_named(space, tmp_path, text):
         open_space(tmp_path)
 
 
+def test_damaged_constants_are_named(space):
+    (space.folder / "constants.h5").write_bytes(b"x")
+    with pytest.raises(DptrError, match="constants.h5 cannot be read"):
+        space.constants()
+
+
 def test_other_format_is_refused(space, tmp_path):
     other = replace(ONE, format=99)
     (space.folder / "space.json").write_bytes(other.to_json())

@@ -13,7 +13,7 @@ from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import WORDS
-from train.batches import MemoryLoader, Words, epoch_batches, is_held_out, read_words, split
+from train.batches import MemoryLoader, Words, epoch_batches, hash_share, read_words, split
 from train.charset import Charset
 
 CPU = torch.device("cpu")
@@ -51,13 +51,14 @@ def test_batches_hold_words_of_similar_length():
 
 def test_held_out_words_follow_their_hash_alone():
     labels = [f"word{n}" for n in range(20_000)]
-    held = [label for label in labels if is_held_out(label, 0.05)]
+    held = [label for label in labels if hash_share(label) < 0.05]
     assert 900 < len(held) < 1100
     training, held_out = split(words(labels[::-1]), 0.05)
     assert set(held_out.labels) == set(held)
     assert not set(training.labels) & set(held)
-    assert all(is_held_out(label.upper(), 0.05) for label in held)
-    assert all(is_held_out(label, 0.1) for label in held)  # a larger share holds out more, never others
+    assert all(hash_share(label.upper()) == hash_share(label) for label in held)
+    # a larger share holds out more, never others, and the first of them are the same
+    assert split(words(labels), 0.1)[1].labels[: len(held)] == held_out.labels
 
 
 @pytest.fixture(scope="module")
