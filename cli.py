@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from cache.errors import DptrError, WrongUse
+from cache.files import plain_name
 from pipeline.labels import MAX_LENGTH
 from pipeline.prompt import PROMPT
 
@@ -32,6 +33,8 @@ class Commands(TyperGroup):
             raise _exit(str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _exit("stopped; what was committed before is kept", 130) from error
+        except BrokenPipeError:
+            raise  # `dptr ... | head` is no failure
         except OSError as error:
             raise _exit(f"{error.filename or 'the system'}: {error.strerror or error}", 1) from error
 
@@ -92,6 +95,7 @@ def embed_text(
     from pipeline.labels import collect
     from pipeline.sources import Reading, words
 
+    plain_name("corpus", corpus)
     how = Reading(column, encoding, split)
     labels = collect((word for source in sources for word in words(source, how)), max_length)
     if not labels.counts:
@@ -127,6 +131,7 @@ def embed_images(
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
     from pipeline.photos import photo_count, photos
 
+    plain_name("bank", bank)
     pictures = (picture for source in sources for picture in photos(source, split, column))
     first = next(pictures, None)  # before the encoder is loaded: a source that is not there is said at once
     if first is None:

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -72,19 +73,20 @@ def embed_images(
     disk is too small, when another process is writing the space, or when a write fails; committed shards stay.
     """
     T, E = encoder.image_shape()
+    tally = Tally()
+    photos = _from_the_first_readable(iter(photos), tally)  # before anything is made on disk
     space = encoder_space(cache, encoder, say)
     with writing(space.folder):
         bank = space.bank(bank_name)
-        free = check_room(cache, (count or 0) * T * E * 2 + MARGIN if bank.rows < (count or 1) else 0)
+        planned = (count or 0) * T * E * 2
+        # how many of them a bank holds already shows only on the way
+        free = check_room(cache, MARGIN if bank.entries else planned + MARGIN)
         say_encoder(encoder, space, say)
-        expected = f"{count:,} pictures, at most {size(count * T * E * 2)}" if count else "pictures of unknown number"
+        expected = f"{count:,} pictures, at most {size(planned)}" if count else "pictures of unknown number"
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
-        before, began, tally = bank.bytes, time.perf_counter(), Tally()
+        before, began = bank.bytes, time.perf_counter()
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
             _embed(encoder, bank, _decoded(encoder, bank, progress, tally))
-        if not bank.entries:
-            examples = "; ".join(f"{name}: {reason}" for name, reason in islice(tally.skipped.items(), 3))
-            raise DptrError(f"none of {tally.read:,} files could be read as a picture ({examples}): no bank was made.")
         bank.record_skipped(tally.skipped)
         bank.write_index()
     return ImageSummary(
@@ -100,55 +102,69 @@ def embed_images(
     )
 
 
+def _from_the_first_readable(photos: Iterator[tuple[str, bytes]], tally: Tally) -> Iterator[tuple[str, bytes]]:
+    """The pictures from the first that can be decoded; those before it are counted. DptrError if none can."""
+    for name, data in photos:
+        try:
+            decode(data)
+        except ValueError as error:
+            tally.read += 1
+            tally.skipped[name] = str(error)
+        else:
+            return chain([(name, data)], photos)
+    examples = "; ".join(f"{name}: {reason}" for name, reason in islice(tally.skipped.items(), 3))
+    raise DptrError(f"none of {tally.read:,} files could be read as a picture ({examples}): nothing was written.")
+
+
 def _embed(encoder: Encoder, bank: Bank, pictures: Iterator[Picture]) -> None:
-    pending: list[Picture] = []
-    features: list[np.ndarray] = []
+    names: list[str] = []
+    keys: list[bytes] = []
+    features: list[NDArray[np.float16]] = []
 
     def commit() -> None:
-        names, keys = [p.name for p in pending], as_keys([p.key for p in pending])
-        bank.add(names, keys, np.concatenate(features))
-        pending.clear()
-        features.clear()
+        bank.add(names, as_keys(keys), np.concatenate(features))
+        for pending in (names, keys, features):
+            pending.clear()
 
     while batch := list(islice(pictures, BATCH)):
         features.append(encoder.image_tokens(torch.stack([p.pixels for p in batch])))
-        pending += [Picture(p.name, p.key, torch.empty(0)) for p in batch]
+        names += [p.name for p in batch]
+        keys += [p.key for p in batch]
         if sum(f.nbytes for f in features) >= SHARD_BYTES:
             commit()
-    if pending:
+    if names:
         commit()
 
 
 def _decoded(encoder: Encoder, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally) -> Iterator[Picture]:
     """Pictures not yet in the bank, in order; decoding runs in threads up to four batches ahead."""
-    seen = set(bank.keys().tolist())
+    seen = {key.ljust(16, b"\0") for key in bank.keys().tolist()}  # numpy drops zeros at the end
+    broken: dict[bytes, str] = {}
+    ahead: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
 
-    def prepare(name: str, data: bytes) -> Picture | str:
+    def finish() -> Iterator[Picture]:
+        name, key, future = ahead.popleft()
         try:
-            return Picture(name, picture_key(data), encoder.preprocess(decode(data)))
+            if future:
+                yield Picture(name, key, future.result())
         except ValueError as error:
-            return str(error)
-
-    ahead: deque[tuple[str, Future[Picture | str]]] = deque()
-
-    def finished() -> Iterator[Picture]:
-        name, future = ahead.popleft()
-        found = future.result()
-        if isinstance(found, str):
-            tally.skipped[name] = found
-        else:
-            yield found
+            broken[key] = str(error)
+        if key in broken:
+            tally.skipped[name] = broken[key]
+        elif not future:
+            tally.known += 1
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, data in photos:
             tally.read += 1
-            key = picture_key(data).rstrip(b"\0")  # as numpy gives S16 back
-            if key in seen:
-                tally.known += 1
-                continue
+            key = picture_key(data)
+            ahead.append((name, key, None if key in seen else pool.submit(_prepare, encoder, data)))
             seen.add(key)
-            ahead.append((name, pool.submit(prepare, name, data)))
             if len(ahead) > 4 * BATCH:
-                yield from finished()
+                yield from finish()
         while ahead:
-            yield from finished()
+            yield from finish()
+
+
+def _prepare(encoder: Encoder, data: bytes) -> Tensor:
+    return torch.as_tensor(encoder.preprocess(decode(data)))

@@ -50,14 +50,14 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
     """
     if not labels.counts:
         raise DptrError(f"no usable word in the sources ({labels.report()}): nothing was written.")
+    dropped = Counter(labels.dropped)
+    prompts = _tokenise(encoder, labels, dropped)  # label -> (key, token ids)
+    if not prompts:
+        raise DptrError(f"every prompt is longer than the encoder's {encoder.context} positions: nothing was written.")
     space = encoder_space(cache, encoder, say)
     with writing(space.folder):
         corpus = space.corpus(corpus_name)
         memories = space.memories()
-        dropped = Counter(labels.dropped)
-        prompts = _tokenise(encoder, labels, dropped)  # label -> (key, token ids)
-        if not prompts:
-            raise DptrError(f"every prompt is longer than the encoder's {encoder.context} positions.")
         unique = {key: ids for key, ids in prompts.values()}
         missing = memories.find(as_keys(list(unique))) < 0
         new = [(key, ids) for (key, ids), absent in zip(unique.items(), missing, strict=True) if absent]

@@ -82,6 +82,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse("--orp is λ itself and --orp-relative a share of the memory's norm: give one of them.")
     if options.bank is None and (options.orp or options.orp_relative):
         raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
+    if options.permutations != 1 and options.permutations % 2:
+        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
     if options.orp_positions not in ("shared", "sample"):
         raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
     for name in ("depth", "batch", "permutations", "epochs", "eval_words"):

@@ -15,7 +15,8 @@ def draw_permutations(length: int, count: int, generator: torch.Generator | None
 
     Every order begins with BOS. Row 0 is forward and ends with EOS; row 1 is the reverse and takes EOS right after
     BOS; further rows come in mirrored pairs of distinct random orders of the characters and end with EOS. Words of one
-    to three characters have fewer than six orders, and then there are only as many rows as orders.
+    or two characters have fewer than six orders, and then there are only as many rows as orders. `count` is even, or
+    1 for forward alone.
     """
     forward = torch.arange(length)
     half = min(count // 2, max(1, math.factorial(length) // 2))
@@ -25,7 +26,7 @@ def draw_permutations(length: int, count: int, generator: torch.Generator | None
         if tuple(order.tolist()) not in chosen and tuple(order.flip(0).tolist()) not in chosen:
             chosen[tuple(order.tolist())] = order
     pairs = [order for first in chosen.values() for order in (first, first.flip(0))]
-    characters = torch.stack(pairs[: 1 if length == 1 else None]) + 1
+    characters = torch.stack(pairs[: 1 if length == 1 or count == 1 else None]) + 1
     K = len(characters)
     orders = torch.cat([torch.zeros(K, 1, dtype=torch.long), characters, torch.full((K, 1), length + 1)], 1)
     if K > 1:

@@ -30,17 +30,18 @@ def test_features_are_the_encoders_in_the_order_of_the_source(tmp_path, encoder,
 
 
 def test_unreadable_pictures_are_named_and_do_not_stop_the_run(tmp_path, encoder, say):
-    bad = {"empty.jpg": b"", "text.png": b"hello", "cut.png": picture(9)[:200]}
-    done = embed_images(tmp_path, encoder, [*pictures([1]), *bad.items(), *pictures([2])], 5, "noise", say)
-    assert done.new == 2
-    assert list(done.skipped) == list(bad)
+    bad = {"empty.jpg": b"", "text.png": b"hello", "cut.png": picture(9)[:200], "empty-too.jpg": b""}
+    found = [("first.png", b"x"), *pictures([1]), *bad.items(), *pictures([2, 1])]
+    done = embed_images(tmp_path, encoder, found, len(found), "noise", say)
+    assert (done.read, done.new, done.known) == (8, 2, 1)
+    assert list(done.skipped) == ["first.png", *bad]
     assert open_space(tmp_path).bank("noise").skipped() == done.skipped
 
 
-def test_none_readable_is_an_error_and_makes_no_bank(tmp_path, encoder, say):
+def test_none_readable_is_an_error_and_makes_nothing(tmp_path, encoder, say):
     with pytest.raises(DptrError, match=r"none of 2 files could be read as a picture \(a: it is no picture"):
         embed_images(tmp_path, encoder, [("a", b"x"), ("b", b"")], 2, "noise", say)
-    assert open_space(tmp_path).banks() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_known_pictures_are_not_embedded_again(tmp_path, encoder, say):

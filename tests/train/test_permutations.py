@@ -26,12 +26,12 @@ def test_masks_equal_the_loop(length, seed):
         assert (query[k].tolist(), content[k].tolist()) == masks_by_loop(order)
 
 
-@given(length=st.integers(1, 25), count=st.sampled_from([2, 4, 6, 12]), seed=st.integers(0, 2**31))
+@given(length=st.integers(1, 25), count=st.sampled_from([1, 2, 4, 6, 12]), seed=st.integers(0, 2**31))
 def test_orders_are_what_the_method_says(length, count, seed):
     orders = draw_permutations(length, count, torch.Generator().manual_seed(seed)).tolist()
     assert len(orders) == min(count, math.factorial(length))
     assert orders[0] == list(range(length + 2))
-    if length > 1:
+    if len(orders) > 1:
         assert orders[1] == [0, *range(length + 1, 0, -1)]
     assert all(order[0] == 0 and sorted(order) == orders[0] for order in orders)
     for first, mirrored in zip(orders[2::2], orders[3::2], strict=True):

@@ -123,6 +123,7 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         ({"orp_positions": "x"}, "'shared' or 'sample'"),
         ({"heads": 5}, "cannot be shared by 5 heads"),
         ({"depth": 0}, "--depth must be more than 0"),
+        ({"permutations": 3}, "--permutations is 1, or even"),
         ({"steps": 0}, "--steps must be more than 0"),
         ({"lr": -1.0}, "--lr must be more than 0"),
         ({"held_out": 1.5}, "share between 0 and 1"),

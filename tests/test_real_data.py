@@ -1,0 +1,43 @@
+"""Real words and photographs, where the development data is beside the checkout."""
+
+from itertools import islice
+
+import lmdb
+import pytest
+
+from cache.space import open_space
+from pipeline.embed_images import embed_images
+from pipeline.embed_text import embed_text
+from pipeline.labels import collect
+from pipeline.photos import photo_count, photos
+from pipeline.sources import Reading, words
+
+
+def test_lexicon_is_read_whole(shared):
+    labels = collect(words(str(shared / "corpora" / "mjsynth_lexicon.txt"), Reading()))
+    assert labels.read == len(labels.counts) == 88_172
+    assert not labels.dropped
+
+
+def test_word_list_without_a_header(shared):
+    labels = collect(words(str(shared / "corpora" / "wordfreq_vi.tsv"), Reading(column="1")))
+    assert labels.read == 10_719
+    assert labels.altered > 1000  # diacritics are folded away
+    assert sum(labels.counts.values()) + sum(labels.dropped.values()) == labels.read
+
+
+def test_labels_of_an_lmdb_become_a_corpus(shared, encoder, tmp_path, say):
+    source = shared / "words" / "svt_train"
+    labels = collect(words(str(source), Reading()))
+    with lmdb.open(str(source), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        assert labels.read == int(transaction.get(b"num-samples")) == 257
+    done = embed_text(tmp_path, encoder, labels, "svt", say)
+    assert done.labels == len(open_space(tmp_path).corpus("svt").labels()) == len(labels.counts)
+
+
+@pytest.mark.parametrize("source", ["photos", "words/svt_train"])
+def test_photographs_and_crops_become_a_bank(shared, encoder, tmp_path, say, source):
+    path = str(shared / source)
+    assert photo_count(path) > 200
+    done = embed_images(tmp_path, encoder, islice(photos(path), 40), 40, "bank", say)
+    assert (done.new, done.skipped) == (40, {})
