@@ -75,10 +75,10 @@ def embed_images(
     T, E = encoder.image_shape()
     tally = Tally()
     photos = _from_the_first_readable(iter(photos), tally)  # before anything is made on disk
-    space = encoder_space(cache, encoder, say)
+    planned = (count or 0) * T * E * 2
+    space = encoder_space(cache, encoder, planned, say)
     with writing(space.folder):
         bank = space.bank(bank_name)
-        planned = (count or 0) * T * E * 2
         # how many of them a bank holds already shows only on the way
         free = check_room(cache, MARGIN if bank.entries else planned + MARGIN)
         say_encoder(encoder, space, say)

@@ -54,14 +54,14 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
     prompts = _tokenise(encoder, labels, dropped)  # label -> (key, token ids)
     if not prompts:
         raise DptrError(f"every prompt is longer than the encoder's {encoder.context} positions: nothing was written.")
-    space = encoder_space(cache, encoder, say)
+    unique = {key: ids for key, ids in prompts.values()}
+    space = encoder_space(cache, encoder, _bytes(encoder, unique.values()), say)
     with writing(space.folder):
         corpus = space.corpus(corpus_name)
         memories = space.memories()
-        unique = {key: ids for key, ids in prompts.values()}
         missing = memories.find(as_keys(list(unique))) < 0
         new = [(key, ids) for (key, ids), absent in zip(unique.items(), missing, strict=True) if absent]
-        planned = sum(encoder.rows(ids) for _, ids in new) * encoder.width * 2
+        planned = _bytes(encoder, (ids for _, ids in new))
         free = check_room(cache, planned + MARGIN if new else 0)
         say_encoder(encoder, space, say)
         say(labels.report())
@@ -90,6 +90,11 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
         bytes=memories.bytes - before,
         seconds=round(seconds, 3),
     )
+
+
+def _bytes(encoder: Encoder, prompts: Iterable[list[int]]) -> int:
+    """What the states of these prompts take on the disk."""
+    return sum(encoder.rows(ids) for ids in prompts) * encoder.width * 2
 
 
 def _tokenise(encoder: Encoder, labels: Labels, dropped: Counter[str]) -> dict[str, tuple[bytes, list[int]]]:

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
 MAX_LENGTH = 25  # characters, of the released decoder
 
 
@@ -43,6 +41,8 @@ def clean(text: str) -> str:
 
 def collect(texts: Iterable[str], max_length: int = MAX_LENGTH) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
+    from tqdm import tqdm  # not above: the command line reads MAX_LENGTH before anything is loaded
+
     labels = Labels()
     for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
         labels.read += 1

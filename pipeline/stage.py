@@ -13,8 +13,11 @@ Say = Callable[[str], None]  # shows a line to a person
 MARGIN = 64 << 20  # bytes of disk left free beyond what is planned
 
 
-def encoder_space(cache: Path, encoder: Encoder, say: Say) -> Space:
-    """The space of this encoder, made if it is the first time; says how it differs from those already there."""
+def encoder_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Space:
+    """The space of this encoder, made if it is the first time; says how it differs from those already there.
+
+    DptrError, and nothing made, if a new space has no room for `needed` bytes.
+    """
     fingerprint = encoder.fingerprint
     others = spaces(cache)
     for space in others:
@@ -23,7 +26,7 @@ def encoder_space(cache: Path, encoder: Encoder, say: Say) -> Space:
     for space in others:
         differing = "; ".join(fingerprint.differences(space.fingerprint)[:4])
         say(f"a new space beside {space.name}, because they differ (this encoder / that space): {differing}")
-    check_room(cache, MARGIN)
+    check_room(cache, needed + MARGIN)
     return create_space(cache, fingerprint, encoder.prefix_states(), encoder.text_projection.numpy())
 
 

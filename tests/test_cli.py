@@ -77,7 +77,7 @@ def test_pretrain_evaluate_and_info(work):
 
 def test_help_loads_nothing_heavy():
     code = "import sys, cli; cli.app(['--help'], standalone_mode=False); "
-    code += "print([m for m in ('torch', 'open_clip', 'numpy', 'h5py', 'datasets') if m in sys.modules])"
+    code += "print([m for m in ('torch', 'open_clip', 'numpy', 'h5py', 'datasets', 'tqdm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "embed-text" in done.stdout
     assert done.stdout.strip().endswith("[]")
