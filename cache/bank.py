@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cache.collection import Collection
 from cache.errors import DptrError
 from cache.files import write_whole
-from cache.memories import Keys, keys_from_disk, keys_to_disk
+from cache.memories import Keys, keys_to_disk, read_keys
 from cache.shard import map_dataset, pack_strings, unpack_strings
 
 
@@ -29,8 +29,7 @@ class Bank(Collection):
 
     def keys(self) -> Keys:
         """The key of each picture, (N,) S16."""
-        keys = [keys_from_disk(shard["keys"][:]) for shard in self.shards()]
-        return np.concatenate(keys) if keys else np.empty(0, "S16")
+        return read_keys(self)
 
     def ids(self) -> list[str]:
         """The name each picture had in its source."""

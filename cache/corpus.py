@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.collection import Collection
-from cache.memories import Keys, keys_from_disk, keys_to_disk
+from cache.memories import Keys, keys_to_disk, read_keys
 from cache.shard import pack_strings, unpack_strings
 
 
@@ -22,8 +22,7 @@ class Corpus(Collection):
 
     def keys(self) -> Keys:
         """The memory key of each label, (n,) S16."""
-        keys = [keys_from_disk(shard["keys"][:]) for shard in self.shards()]
-        return np.concatenate(keys) if keys else np.empty(0, "S16")
+        return read_keys(self)
 
     def counts(self) -> NDArray[np.int64]:
         """How often each label stood in its source, (n,)."""

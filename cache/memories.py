@@ -38,13 +38,18 @@ def keys_from_disk(keys: NDArray[np.uint8]) -> Keys:
     return np.ascontiguousarray(keys).view("S16").reshape(-1)
 
 
+def read_keys(collection: Collection) -> Keys:
+    """The keys of all rows of a collection whose shards have them, (n,) S16."""
+    keys = [keys_from_disk(shard["keys"][:]) for shard in collection.shards()]
+    return np.concatenate(keys) if keys else np.empty(0, "S16")
+
+
 class Memories(Collection):
     """All memories of a space."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        keys = [keys_from_disk(shard["keys"][:]) for shard in self.shards()]
-        self.keys: Keys = np.concatenate(keys) if keys else np.empty(0, "S16")
+        self.keys = read_keys(self)
         self._order = np.argsort(self.keys)  # (n,), so that keys[_order] is sorted
         self._sorted = self.keys[self._order]
 

@@ -149,7 +149,7 @@ def _choose(names: list[str], column: str | None, source: str | Path) -> str:
     usual = [u for u in USUAL if u in names]
     if column is None and (usual or len(names) == 1):
         return (usual or names)[0]
-    hint = f"there is no column '{column}'" if column else "which column holds the words?"
+    hint = f"there is no column '{column}'." if column else "which column holds the words?"
     raise WrongUse(f"{source} has the columns {', '.join(names)}: {hint} Say --column NAME, or a number from 1.")
 
 

@@ -4,8 +4,7 @@ Shape letters as in layers.py; S is the length of the input BOS + characters, as
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,6 @@ class DecoderConfig:
     dropout: float = 0.1
     max_length: int = 25  # characters
     characters: str = CHARACTERS_94
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Decoder(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from cache.errors import WrongUse
-from machine import choose_device, choose_precision
+from machine import choose_precision
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What follows from the options, the memory and the number of words."""
+    """What follows from the options, the device, the memory and the number of words."""
 
     width: int
     heads: int
@@ -57,13 +57,12 @@ class Resolved:
     precision: str
 
 
-def resolve(options: PretrainOptions, memory_width: int, words: int) -> Resolved:
+def resolve(options: PretrainOptions, device: torch.device, memory_width: int, words: int) -> Resolved:
     """Fill in what was left open. WrongUse where it does not fit together."""
     width = options.width or memory_width
     heads = options.heads or max(1, width // 64)
     if width % heads:
         raise WrongUse(f"a width of {width} cannot be shared by {heads} heads: choose --heads that divide it.")
-    device = choose_device(options.device)
     steps = options.steps or max(1, round(math.ceil(words / options.batch) * options.epochs))
     return Resolved(
         width=width,

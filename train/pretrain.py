@@ -14,6 +14,7 @@ import torch
 from cache import __version__
 from cache.errors import DptrError
 from cache.space import Space, open_space
+from machine import choose_device
 from train.batches import MemoryLoader, Words, read_words, split
 from train.charset import CHARACTERS_94, Charset
 from train.decoder import Decoder, DecoderConfig
@@ -54,12 +55,11 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             f"of {len(words):,} words {len(held_out):,} are held out and {len(training):,} left to train on: "
             "neither may be none, so give more words or another --held-out."
         )
-    loader = MemoryLoader(space, torch.device("cpu"))
-    chosen = resolve(options, loader.width, len(training))
+    loader = MemoryLoader(space, choose_device(options.device))
+    chosen = resolve(options, loader.device, loader.width, len(training))
     if chosen.device.type == "cpu":
         # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
         torch.backends.cuda.enable_flash_sdp(False)
-    loader = MemoryLoader(space, chosen.device)
     torch.manual_seed(options.seed)
     shape = DecoderConfig(loader.width, chosen.width, options.depth, chosen.heads, options.dropout)
     decoder = Decoder(shape).to(chosen.device)
@@ -153,7 +153,7 @@ def _config(
         "fingerprint": asdict(space.fingerprint),
         "training_words": words[0],
         "held_out_words": words[1],
-        "decoder": shape.to_dict(),
+        "decoder": asdict(shape),
         "orp": orp,
         "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
