@@ -11,9 +11,11 @@ import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
+from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
 from cache.errors import WrongUse
@@ -128,10 +130,13 @@ class Encoder:
     def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
         """All tokens of preprocessed pictures (B, 3, H, W), class token first, normed and projected: (B, T, E)."""
         visual = self.model.visual
-        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
+        x = pictures.to(self.device, next(visual.parameters()).dtype)
+        if isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok":
+            x = visual.ln_post(visual.transformer(visual._embeds(x))) @ visual.proj
+        elif isinstance(visual, TimmModel) and _reads_its_class_token(visual.trunk):
+            x = visual.head(visual.trunk.forward_features(x))
+        else:
             raise WrongUse(f"{self.fingerprint.model} has no vision transformer with a class token: choose another.")
-        x = pictures.to(self.device, visual.conv1.weight.dtype)
-        x = visual.ln_post(visual.transformer(visual._embeds(x))) @ visual.proj
         return np.asarray(x.half().cpu().numpy())
 
     def _ln_final(self, tokens: Tensor) -> Tensor:
@@ -150,6 +155,17 @@ def _text_tower(model: Any, name: str) -> Any:
     if not known or tower.attn_mask is None or getattr(tower, "cls_emb", None) is not None or pool != "argmax":
         raise WrongUse(f"the text tower of {name} is not a causal transformer read at its end token: choose another.")
     return tower
+
+
+def _reads_its_class_token(trunk: Any) -> bool:
+    """Whether a timm tower pools by taking its first token, and that is all that comes before the projection."""
+    return (
+        isinstance(trunk, TimmVisionTransformer)
+        and trunk.global_pool == "token"
+        and trunk.num_prefix_tokens == 1
+        and isinstance(trunk.fc_norm, nn.Identity)
+        and isinstance(trunk.head, nn.Identity)
+    )
 
 
 def _projection(tower: Any) -> Tensor:

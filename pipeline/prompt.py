@@ -22,7 +22,7 @@ class Prompt:
             raise WrongUse(f"the prompt {template!r} must hold the place {{label}} exactly once.")
         self.template = template
         self.context = context
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.prefix = _common_prefix([self.ids(b) for b in _BEGINNINGS])
         if len(self.prefix) + 2 > context:
             raise WrongUse(f"the prompt {template!r} leaves no room for a label in {context} positions.")
@@ -30,7 +30,7 @@ class Prompt:
     def ids(self, label: str) -> list[int]:
         """Token ids of the prompt from start to end token, of any length."""
         text = self.template.replace("{label}", label)
-        return [self._tokenizer.sot_token_id, *self._tokenizer.encode(text), self._tokenizer.eot_token_id]
+        return [self.tokenizer.sot_token_id, *self.tokenizer.encode(text), self.tokenizer.eot_token_id]
 
     def check(self, label: str, ids: Sequence[int]) -> None:
         """DptrError if this prompt does not begin as all others do, so that its memory cannot share their prefix."""

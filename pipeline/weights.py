@@ -17,8 +17,11 @@ import open_clip
 import torch
 
 from cache.errors import DptrError, WrongUse
+from pipeline import word_vit as word_vit  # so that timm knows the tower of wordclip
 
 UNTRAINED = "untrained:"
+SHIPPED = "shipped"
+_MODELS = Path(str(files("pipeline.models")))  # configurations and weights that come with dptr
 
 
 def untrained_seed(pretrained: str) -> int | None:
@@ -33,7 +36,7 @@ def untrained_seed(pretrained: str) -> int | None:
 
 def model_config(model: str) -> dict[str, Any]:
     """open_clip's configuration of a model, those shipped here included. WrongUse if there is none of that name."""
-    open_clip.add_model_config(Path(str(files("pipeline.models"))))
+    open_clip.add_model_config(_MODELS)
     try:
         config = open_clip.get_model_config(model)
     except Exception as error:  # a hub that cannot be reached, a folder without its file
@@ -51,11 +54,11 @@ def build_model(model: str, pretrained: str) -> Any:
     """
     config = model_config(model)
     seed = untrained_seed(pretrained)
+    pretrained = _shipped(model) if pretrained == SHIPPED else pretrained
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     if seed is None and not tag and not Path(pretrained).is_file() and ":" not in model:
-        tags = open_clip.list_pretrained_tags_by_model(model)
         raise WrongUse(
-            f"'{pretrained}' is neither a file nor a tag of {model} (tags: {', '.join(tags) or 'none'}); "
+            f"'{pretrained}' is neither a file nor a tag of {model} (tags: {_tags(model)}); "
             "for weights that were never trained write untrained:0."
         )
     _check_quick_gelu(model, pretrained, tag, bool(config.get("quick_gelu", False)))
@@ -80,6 +83,19 @@ def weights_digest(model: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _shipped(model: str) -> str:
+    """The file of a model's weights that comes with dptr. WrongUse if none does."""
+    path = _MODELS / f"{model}.safetensors"
+    if not path.is_file():
+        raise WrongUse(f"no weights of {model} come with dptr: name some with --pretrained (tags: {_tags(model)}).")
+    return str(path)
+
+
+def _tags(model: str) -> str:
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    return ", ".join([*tags, *([SHIPPED] if (_MODELS / f"{model}.safetensors").is_file() else [])]) or "none"
 
 
 def _check_quick_gelu(model: str, pretrained: str, tag: dict[str, Any], quick_gelu: bool) -> None:
