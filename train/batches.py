@@ -66,7 +66,7 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
 def hash_share(label: str) -> float:
     """Where a word's hash falls between 0 and 1. A share s of words is held out by keeping those below s.
 
-    Upper and lower case fall on the same place, since CLIP gives them the same memory.
+    Upper and lower case fall on the same place: most CLIPs give them the same memory, and both spell the same word.
     """
     digest = hashlib.blake2b(label.casefold().encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,0 +1,34 @@
+"""A font file, a list of words and crops to work with, none of which need the network."""
+
+import io
+
+import lmdb
+import pytest
+from PIL import Image, ImageFont
+
+WORDS = """
+street hotel coffee market station library garden bakery museum theatre school office doctor harbour castle bridge river
+mountain island summer winter spring orange purple yellow silver copper window kitchen table chair
+"""
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory):
+    """A folder with fonts/Aileron.ttf (Pillow's own), words.txt, photos/ and the LMDB crops/."""
+    folder = tmp_path_factory.mktemp("material")
+    (folder / "fonts").mkdir()
+    (folder / "fonts" / "Aileron.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
+    (folder / "fonts" / "broken.ttf").write_bytes(b"no font")
+    (folder / "words.txt").write_text("\n".join(WORDS.split()))
+    (folder / "photos").mkdir()
+    for n in range(3):
+        Image.radial_gradient("L").convert("RGB").rotate(60 * n).save(folder / "photos" / f"{n}.png")
+    (folder / "photos" / "broken.jpg").write_bytes(b"no picture")
+    with lmdb.open(str(folder / "crops"), map_size=1 << 24) as environment, environment.begin(write=True) as entries:
+        for n, word in enumerate(WORDS.split(), 1):
+            packed = io.BytesIO()
+            Image.new("RGB", (60 + n, 20), (n, 2 * n, 3 * n)).save(packed, "PNG")
+            entries.put(b"image-%09d" % n, packed.getvalue() if n > 1 else b"broken")
+            entries.put(b"label-%09d" % n, f"{word[:3]} {word[3:]}".encode())
+        entries.put(b"num-samples", str(len(WORDS.split())).encode())
+    return folder

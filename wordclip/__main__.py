@@ -1,0 +1,112 @@
+"""Makes an encoder for words: draws pictures, trains two towers on them, writes the weights and measures them.
+
+    python -m wordclip --words FILE --fonts DIR --photos DIR --crops LMDB --watch LMDB --out DIR
+
+Stopped and started again it goes on where it was.
+"""
+
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from cache.errors import DptrError, WrongUse
+from cache.files import write_whole
+from pipeline.encoder import Encoder
+from wordclip.ahead import draw_ahead, drawn_ahead, photographs
+from wordclip.batches import Batches
+from wordclip.crops import Crops, read_crops
+from wordclip.fonts import Font, find_fonts
+from wordclip.measure import CHOICE, measure, token_views
+from wordclip.model import Heads
+from wordclip.render import Picture, render
+from wordclip.train import Recipe, Training
+from wordclip.words import WordSampler, kept_words, read_list
+from wordclip.write import write_weights
+
+ALWAYS = {chr(n) for n in range(33, 127)} | set("£€¥")
+REAL, OTHERS = 0.16, 0.5  # shares of a batch: real crops in it, words without a picture beside it
+LEAST_FONTS = 20  # that must draw a character for words with it to be used
+LEAST_SEEN = 30  # times a character must be met to be a class of its own in the heads
+
+
+def main(
+    words: list[Path] = typer.Option(..., help="Lists of words, one a line; log10 frequency after a tab, if known."),
+    fonts: list[str] = typer.Option(..., help="Folders with .ttf and .otf files, searched through and through."),
+    photos: list[str] = typer.Option(..., help="Photographs to put behind words: folders, tars, LMDBs."),
+    crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are trained on."),
+    watch: list[Path] = typer.Option([], help="LMDBs of real word crops that are only measured on."),
+    out: Path = typer.Option(..., help="Folder for pictures, state, weights and figures."),
+    pictures: int = typer.Option(800_000, help="Pictures drawn ahead; 12 kB each."),
+    minutes: float = typer.Option(90, help="Minutes of training, over all starts."),
+    batch: int = typer.Option(64, help="Pictures in a step at first; later twice as many. A GPU takes many more."),
+    seed: int = typer.Option(0, help="Of words, pictures, weights and batches."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda."),
+) -> None:
+    """Draw, train, write, measure."""
+    out.mkdir(parents=True, exist_ok=True)
+    encoder = Encoder("wordclip", f"untrained:{seed}", precision="fp32", device="cpu")
+    lists = [path.read_text("utf-8") for path in words]
+    wanted = sorted(ALWAYS | {c for text in lists for c in text + text.upper() if c.isprintable() and not c.isspace()})
+    able = find_fonts(fonts, wanted)
+    if not able:
+        raise WrongUse(f"no legible font lies under {', '.join(fonts)}.")
+    drawn_by = Counter(c for font in able for c in font.characters)
+    usual = {c for c, count in drawn_by.items() if count >= min(LEAST_FONTS, len(able))}
+    entries = [read_list(path, usual) for path in words]
+    sampler = WordSampler(entries, encoder.prompt.tokenizer, usual)
+    grounds = photographs(photos)
+    typer.echo(f"{len(able)} fonts, {sum(map(len, entries)):,} words, {len(usual)} characters, {len(grounds):,} photos")
+    if not (out / "words.txt").exists():
+        draw_ahead(out, pictures, sampler, able, grounds, seed)
+    drawn = drawn_ahead(out)
+
+    known, held = read_crops(crops)
+    watched = {path.name: Crops.joined(read_crops([path])) for path in watch}
+    seen = Counter("".join(drawn[1]) + "".join(known.labels))
+    heads = Heads(sorted(c for c, count in seen.items() if count >= LEAST_SEEN), encoder.model)
+    training = Training(encoder, heads, Recipe(minutes, batch, seed=seed, device=device), out)
+    batches = Batches(drawn, known, sampler, encoder.prompt, real=REAL, others=OTHERS, seed=seed)
+    fillers = kept_words(entries, CHOICE, seed)
+    if training.load():
+        typer.echo(f"going on after {training.minutes:.1f} minutes")
+    sets = {"drawn": _drawn(entries, able, grounds, seed), **({"held-out crops": held} if crops else {}), **watched}
+    training.run(batches, watched.get(watch[0].name, held) if watch else sets["drawn"], fillers, typer.echo)
+
+    digest = write_weights(training.model, out / "wordclip.safetensors")
+    typer.echo(f"{out / 'wordclip.safetensors'}: sha256 {digest}")
+    real = REAL if len(known) else 0.0
+    views = token_views(
+        encoder.prompt,
+        [
+            (drawn[1], training.paired * (1 - real) / len(drawn[1])),
+            (known.labels, training.paired * real / max(1, len(known))),
+        ],
+    )
+    shipped = Encoder("wordclip", str(out / "wordclip.safetensors"), precision="fp32", device="cpu")
+    figures = {
+        name: measure(shipped.model, shipped.preprocess_config, shipped.prompt, set_, fillers, views)
+        for name, set_ in sets.items()
+    }
+    figures["training"] = {"minutes": training.minutes, "read": training.read, "paired": training.paired}
+    write_whole(out / "measured.json", json.dumps(figures, indent=1).encode())
+    typer.echo(json.dumps(figures, indent=1))
+
+
+def _drawn(entries: list[list[tuple[str, float]]], fonts: list[Font], grounds: list[Picture], seed: int) -> Crops:
+    """Pictures of 4,000 words that were never drawn for training, by the same fonts."""
+    rng = random.Random(f"measure {seed}")
+    labels = kept_words(entries, 4 * CHOICE, seed + 1)
+    return Crops(np.stack([render(label, fonts, grounds, rng) for label in labels]), labels)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except DptrError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
