@@ -35,7 +35,9 @@ LEAST_SEEN = 30  # times a character must be met to be a class of its own in the
 
 
 def main(
-    words: list[Path] = typer.Option(..., help="Lists of words, one a line; log10 frequency after a tab, if known."),
+    words: list[Path] = typer.Option(
+        ..., exists=True, dir_okay=False, help="Lists of words, one a line; log10 frequency after a tab, if known."
+    ),
     fonts: list[str] = typer.Option(..., help="Folders with .ttf and .otf files, searched through and through."),
     photos: list[str] = typer.Option(..., help="Photographs to put behind words: folders, tars, LMDBs."),
     crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are trained on."),
@@ -66,7 +68,6 @@ def main(
     drawn = drawn_ahead(out)
 
     known, held = read_crops(crops)
-    watched = {path.name: Crops.joined(read_crops([path])) for path in watch}
     seen = Counter("".join(drawn[1]) + "".join(known.labels))
     heads = Heads(sorted(c for c, count in seen.items() if count >= LEAST_SEEN), encoder.model)
     training = Training(encoder, heads, Recipe(minutes, batch, seed=seed, device=device), out)
@@ -74,8 +75,11 @@ def main(
     fillers = kept_words(entries, CHOICE, seed)
     if training.load():
         typer.echo(f"going on after {training.minutes:.1f} minutes")
-    sets = {"drawn": _drawn(entries, able, grounds, seed), **({"held-out crops": held} if crops else {}), **watched}
-    training.run(batches, watched.get(watch[0].name, held) if watch else sets["drawn"], fillers, typer.echo)
+    sets = {"drawn": _drawn(entries, known.labels, able, grounds, seed)}
+    if len(held):
+        sets["held-out crops"] = held
+    sets |= {path.name: Crops.joined(read_crops([path])) for path in watch}
+    training.run(batches, sets[watch[0].name if watch else list(sets)[-1]], fillers, typer.echo)
 
     digest = write_weights(training.model, out / "wordclip.safetensors")
     typer.echo(f"{out / 'wordclip.safetensors'}: sha256 {digest}")
@@ -97,10 +101,13 @@ def main(
     typer.echo(json.dumps(figures, indent=1))
 
 
-def _drawn(entries: list[list[tuple[str, float]]], fonts: list[Font], grounds: list[Picture], seed: int) -> Crops:
-    """Pictures of 4,000 words that were never drawn for training, by the same fonts."""
-    rng = random.Random(f"measure {seed}")
-    labels = kept_words(entries, 4 * CHOICE, seed + 1)
+def _drawn(
+    entries: list[list[tuple[str, float]]], known: list[str], fonts: list[Font], grounds: list[Picture], seed: int
+) -> Crops:
+    """Pictures of 4,000 words that were never trained on, neither drawn nor as a crop, in the same fonts."""
+    rng, seen = random.Random(f"measure {seed}"), {label.casefold() for label in known}
+    able = [word for word in kept_words(entries, 8 * CHOICE, seed + 1) if word.casefold() not in seen]
+    labels = able[: 4 * CHOICE]
     return Crops(np.stack([render(label, fonts, grounds, rng) for label in labels]), labels)
 
 
@@ -108,5 +115,8 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except DptrError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: stopped; the same command goes on from what was saved last", file=sys.stderr)
+        sys.exit(130)

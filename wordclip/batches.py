@@ -47,7 +47,7 @@ class Batches:
         """`real` and `others` are shares of a batch: real crops in it, and words without a picture beside it."""
         self.pictures, self.words = drawn
         self.crops, self.sampler, self.prompt = crops, sampler, prompt
-        self.batch = 64  # pictures; may be changed at any time
+        self.batch = 64  # pictures; the training changes it as it goes
         self.others, self.seed = others, seed
         self.real = real if len(crops) else 0.0
         self._ids: dict[str, list[int]] = {}

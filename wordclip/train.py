@@ -76,7 +76,7 @@ class Training:
         """Until the minutes are used up; every five of them, and at the end, saved and measured on `watched`."""
         if self.device.type == "cpu":
             torch.backends.cuda.enable_flash_sdp(False)  # governs the CPU kernel too, whose backward pass is very slow
-        saved = self.minutes
+        saved, batches.batch = self.minutes, self._batch()
         torch.manual_seed(self.recipe.seed + self.step)
         start = time.monotonic() - 60 * self.minutes
         sums: dict[str, float] = {}
@@ -86,7 +86,7 @@ class Training:
                 break
             for name, value in self._step(batch).items():
                 sums[name] = sums.get(name, 0.0) + value / 50
-            batches.batch = self.recipe.batch * (2 if self.minutes > self.recipe.double * self.recipe.minutes else 1)
+            batches.batch = self._batch()
             if self.step % 50 == 0:
                 self._log({**sums, "paired": self.paired, "minutes": self.minutes})
                 sums = {}
@@ -98,6 +98,9 @@ class Training:
                 start += time.monotonic() - pause  # saving and measuring are not training
         self.save()
         say(self.watch(watched, fillers))
+
+    def _batch(self) -> int:
+        return self.recipe.batch * (2 if self.minutes > self.recipe.double * self.recipe.minutes else 1)
 
     def _step(self, batch: Batch) -> dict[str, float]:
         r, done = self.recipe, min(1.0, self.minutes / self.recipe.minutes)
@@ -171,6 +174,7 @@ class Training:
             metrics.write(json.dumps(entry) + "\n")
 
     def save(self) -> None:
+        """Everything that going on needs, in one file that is whole at every moment."""
         state = {
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
