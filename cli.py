@@ -60,8 +60,8 @@ cache_app = typer.Typer(cls=Commands, help="Look at a cache.", **HELP)
 app.add_typer(cache_app, name="cache")
 
 CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
-Model = Annotated[str, typer.Option(help="Name of an open_clip model.")]
-Pretrained = Annotated[str, typer.Option(help="Weights: a tag of the model, a file, or untrained:SEED.")]
+Model = Annotated[str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.")]
+Pretrained = Annotated[str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.")]
 PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.")]
 Layout = Annotated[str, typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
@@ -71,7 +71,7 @@ Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 DEFAULT_CACHE = Path("dptr-cache")
-DEFAULT_MODEL, DEFAULT_WEIGHTS = "ViT-B-16-quickgelu", "openai"
+DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 
 
 @app.command()

@@ -22,13 +22,15 @@ WORDS = ["street", "Hello", "hello", "1984", "cafe", "$4.99", "station", "a", "E
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_models(tmp_path_factory):
-    """Registers `tiny`, `tiny-quickgelu`, `tiny-wide` (unequal widths) and `tiny-bidirectional` with open_clip."""
+    """Registers `tiny`, `tiny-quickgelu`, `tiny-wide` (unequal widths) and some that cannot be used."""
     import open_clip
 
     folder = tmp_path_factory.mktemp("models")
     bidirectional = {**TINY, "custom_text": True, "text_cfg": {**TINY["text_cfg"], "no_causal_mask": True}}
+    average = {**TINY, "vision_cfg": {"image_size": [32, 128], "timm_model_name": "dptr_word_vit", "timm_pool": "avg"}}
     for name, config in {
         "tiny": TINY,
+        "tiny-average": average,
         "tiny-quickgelu": {**TINY, "quick_gelu": True},
         "tiny-wide": {**TINY, "embed_dim": 32},
         "tiny-word": {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": [16, 64], "patch_size": [4, 8]}},

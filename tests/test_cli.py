@@ -12,7 +12,7 @@ from tests.conftest import picture
 ROOT = Path(__file__).parents[1]
 DPTR = [str(Path(sys.executable).parent / "dptr")]
 CLI = [sys.executable, str(ROOT / "cli.py")]
-SMALL = ["--model", "demo-small", "--pretrained", "untrained:0"]
+SMALL = ["--pretrained", "untrained:0"]
 
 
 def run(*arguments, program=DPTR, cwd=None):
@@ -91,7 +91,8 @@ def test_help_loads_nothing_heavy():
         (["embed-text", "words.txt"], 2, "--corpus"),
         (["embed-text", "words.txt", "--corpus", "../x", *SMALL], 2, "cannot name a corpus"),
         (["embed-text", "words.txt", "--corpus", "x", "--model", "nope"], 2, "open_clip has no model 'nope'"),
-        (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16"], 2, "QuickGELU"),
+        (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16"], 2, "come with dptr: name some"),
+        (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16", "--pretrained", "openai"], 2, "QuickGELU"),
         (["embed-images", "none/", "--bank", "x"], 2, "there is no file or folder 'none/'"),
         (["embed-images", "none.tar", "--bank", "x"], 2, "there is no file or folder none.tar"),
         (["embed-images", "nothing", "--bank", "x"], 2, "there are no pictures in nothing"),

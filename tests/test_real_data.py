@@ -8,9 +8,12 @@ import pytest
 from cache.space import open_space
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
+from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.photos import photo_count, photos
 from pipeline.sources import Reading, words
+from wordclip.crops import Crops, read_crops
+from wordclip.show import nearest
 
 
 def test_lexicon_is_read_whole(shared):
@@ -41,3 +44,13 @@ def test_photographs_and_crops_become_a_bank(shared, encoder, tmp_path, say, sou
     assert photo_count(path) > 200
     done = embed_images(tmp_path, encoder, islice(photos(path), 40), 40, "bank", say)
     assert (done.new, done.skipped) == (40, {})
+
+
+def test_shipped_encoder_finds_the_words_of_crops_it_never_saw(shared):
+    """On all of ic03_val, each of its labels among 1,000 words; the share stands in wordclip's card."""
+    crops = Crops.joined(read_crops([shared / "words" / "ic03_val"]))
+    lexicon = words(str(shared / "corpora" / "mjsynth_lexicon.txt"), Reading())
+    choice = list(dict.fromkeys([*crops.labels, *islice(lexicon, 0, None, 88)]))[:1000]
+    assert len(choice) == 1000
+    found = nearest(Encoder("wordclip", "shipped"), list(crops.pictures), choice)
+    assert sum(a == b for a, b in zip(found, crops.labels, strict=True)) / len(crops) > 0.90

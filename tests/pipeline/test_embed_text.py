@@ -123,7 +123,7 @@ import pipeline.embed_text as stage
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 stage.SHARD_BYTES = 1 << 16
-encoder = Encoder("demo-small", "untrained:1", precision="fp32", device="cpu")
+encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
 print("ready", flush=True)
 stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(4000))), "words", print)
 """
@@ -134,7 +134,7 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
     from pipeline.encoder import Encoder
 
     monkeypatch.setattr(stage, "SHARD_BYTES", 1 << 16)
-    encoder = Encoder("demo-small", "untrained:1", precision="fp32", device="cpu")
+    encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
     embed_text(tmp_path / "whole", encoder, collect(map(str, range(4000))), "words", say)
     killed = 0
     for wait in (0.05, 0.2, 0.5):

@@ -133,12 +133,19 @@ def test_weights_from_a_file_are_the_same_weights(encoder, tmp_path, suffix):
     assert weights_digest(loaded.model) == encoder.fingerprint.weights
 
 
+def test_tower_that_averages_its_tokens_is_refused(tiny_models):
+    with pytest.raises(WrongUse, match="no vision transformer with a class token"):
+        Encoder("tiny-average", "untrained:0", precision="fp32").image_shape()
+
+
 @pytest.mark.parametrize(
     ("model", "pretrained", "message"),
     [
         ("no-such-model", "untrained:0", "open_clip has no model 'no-such-model'"),
         ("tiny", "untrained", "neither a file nor a tag of tiny"),
         ("tiny", "untrained:x", "without a seed"),
+        ("ViT-B-16", "shipped", "no weights of ViT-B-16 come with dptr: name some with --pretrained .tags: openai, "),
+        ("wordclip", "laion400m", "neither a file nor a tag of wordclip .tags: shipped"),
         ("tiny", "nowhere.pt", "neither a file nor a tag of tiny"),
         ("tiny-bidirectional", "untrained:0", "not a causal transformer"),
         ("ViT-B-16", "openai", "QuickGELU and ViT-B-16 computes GELU.*--model ViT-B-16-quickgelu"),

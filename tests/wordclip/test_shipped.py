@@ -1,0 +1,109 @@
+"""The encoder that comes with dptr: that it is the one its card describes, and knows words it never saw."""
+
+import hashlib
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from demo import photographs, signs
+from pipeline.encoder import Encoder
+from pipeline.photos import decode
+from pipeline.weights import weights_digest
+from wordclip.fonts import PILLOWS
+from wordclip.render import render
+from wordclip.show import nearest, sheet
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "pipeline" / "models" / "wordclip.safetensors"
+CARD = (ROOT / "wordclip" / "README.md").read_text()
+MEASURED = 0.866  # share of 1,000 drawn names found, each among 100: see the card
+MARGIN = 0.08
+
+
+def recorded(name: str) -> str:
+    """A value in the card's table of identities."""
+    (value,) = re.findall(rf"^\| {name} \| `([^`]+)` \|$", CARD, re.M)
+    return value
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Encoder("wordclip", "shipped", precision="fp32", device="cpu")
+
+
+def drawn(count):
+    """Names of shops that are in no list of words, drawn in a font that was not trained on."""
+    rng = random.Random(0)
+    words = rng.sample(sorted(word for word in signs() if len(word) > 7 and word.isalpha()), count)
+    grounds = [np.asarray(decode(data)) for _, data in photographs()]
+    return words, [render(word, [PILLOWS], grounds, rng) for word in words]
+
+
+def test_the_file_is_the_one_on_the_card():
+    assert WEIGHTS.stat().st_size <= 40_000_000
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == recorded("sha256 of the file")
+
+
+def test_fingerprint_is_stable(shipped):
+    assert shipped.fingerprint.digest == recorded("fingerprint, fp32, compact")
+    assert (
+        Encoder("wordclip", str(WEIGHTS), precision="fp32", device="cpu").fingerprint.digest
+        == shipped.fingerprint.digest
+    )
+    assert shipped.fingerprint.untrained_seed is None
+
+
+def test_open_clip_loads_it_as_any_other(shipped):
+    model = open_clip.create_model("wordclip", pretrained=str(WEIGHTS)).eval()
+    assert weights_digest(model) == shipped.fingerprint.weights
+    tokens = open_clip.get_tokenizer("wordclip")(["a photo of a 'Hotel'"])
+    with torch.no_grad():
+        expected = model.encode_text(tokens)[0].numpy()
+        pictures = torch.randn(2, 3, 32, 128)
+        pooled = model.encode_image(pictures).numpy()
+    last = shipped.text_states([shipped.prompt.ids("Hotel")])[-1].astype(np.float32)
+    assert np.abs(last @ shipped.text_projection.numpy() - expected).max() < 1e-2 * np.abs(expected).max()
+    tokens = shipped.image_tokens(pictures)
+    assert tokens.shape == (2, 65, 256)
+    assert np.abs(tokens[:, 0] - pooled).max() < 1e-3 * np.abs(pooled).max()
+
+
+def test_bf16_is_close_to_fp32(shipped):
+    """On trained weights, where features have the norms they have in use."""
+    rough = Encoder("wordclip", "shipped", precision="bf16", device="cpu")
+    words, pictures = drawn(40)
+    ids = [shipped.prompt.ids(word) for word in words]
+    tensor = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]) / 128 - 1
+    for exact, near in (
+        (shipped.text_states(ids), rough.text_states(ids)),
+        (shipped.image_tokens(tensor), rough.image_tokens(tensor)),
+    ):
+        a, b = (x.astype(np.float32).reshape(-1, 256) for x in (exact, near))
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert cosine.min() > 0.999
+
+
+def test_drawn_words_are_nearer_to_their_own_prompt_than_to_99_others(shipped, tmp_path):
+    words, pictures = drawn(300)
+    right = []
+    for start in range(0, 300, 100):
+        some = words[start : start + 100]
+        found = nearest(shipped, pictures[start : start + 100], some)
+        right += [a == b for a, b in zip(found, some, strict=True)]
+    assert sum(right) / 300 >= MEASURED - MARGIN
+    page = sheet(pictures[:20], words[:20], found[:20])
+    assert page.size == (8 * 136, 3 * 54)
+
+
+def test_upper_and_lower_case_are_two_words(shipped):
+    """OpenAI's CLIP lower-cases; a reader of signs has to know the difference."""
+    rng = random.Random(1)
+    words = [case for name in ("hotel", "garden", "bakery", "market") for case in (name, name.upper())]
+    pictures = [render(word, [PILLOWS], [np.zeros((96, 96, 3), np.uint8)], rng) for word in words]
+    found = nearest(shipped, pictures, words)
+    assert sum(a == b for a, b in zip(found, words, strict=True)) >= 6
