@@ -17,7 +17,8 @@ def test_demo_ends_with_held_out_words_and_their_spelling(tmp_path, say):
     assert not any("UNTRAINED" in line for line in say.lines)
     (found,) = re.findall(r"of 200 words drawn over photographs it finds (\d+) among 1,000", text)
     assert int(found) >= 115
-    assert Image.open(tmp_path / "demo-out" / "pictures.png").width == 8 * 136
+    with Image.open(tmp_path / "demo-out" / "pictures.png") as page:
+        assert page.width == 8 * 136
     again = demo(tmp_path / "demo-out", say, steps=2)  # made anew
     assert "(step 2)" in again
 
