@@ -1,4 +1,4 @@
-"""How the encoder that dptr ships was made: render words, train a small CLIP on them, measure it.
+"""How the encoder that dptr ships was made: draw words, train a small CLIP on them, measure it.
 
-Not installed with dptr: `pipeline/models/wordclip.safetensors` is what it made. README.md is the model card.
+`python -m wordclip --help`. What it made is `pipeline/models/wordclip.safetensors`; README.md is the model card.
 """
