@@ -92,7 +92,7 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     shown = sorted(done.readings)[:: max(1, len(done.readings) // 16)]
     lines = [f"{truth:24}{text:24}{'right' if truth == text else ''}".rstrip() for truth, text in shown]
     say(f"\n5/5 pictures: {DRAWN} held-out words are drawn over the photographs and looked for among {CHOICE:,}")
-    found = _find_drawn(encoder, [truth for truth, _ in done.readings], drawn)
+    found = _find_drawn(encoder, pictures, [truth for truth, _ in done.readings], drawn)
     return "\n".join(
         [
             table(done, worst=0),
@@ -107,15 +107,15 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     )
 
 
-def _find_drawn(encoder: Encoder, words: list[str], path: Path) -> int:
-    """Draws the first DRAWN of `words`, finds each among CHOICE, writes a sheet of them; how many were right."""
+def _find_drawn(encoder: Encoder, pictures: list[tuple[str, bytes]], words: list[str], path: Path) -> int:
+    """Draws the first DRAWN of `words` over `pictures`, finds each among CHOICE, writes a sheet; how many are right."""
     rng = random.Random(0)
     truths = words[:DRAWN]
     choice = list(dict.fromkeys([*truths, *rng.sample(sorted(set(signs())), CHOICE)]))[:CHOICE]
-    grounds = [np.asarray(decode(data)) for _, data in photographs()]
-    pictures = [render(word, [PILLOWS], grounds, rng) for word in truths]
-    found = nearest(encoder, pictures, choice)
+    grounds = [np.asarray(decode(data)) for _, data in pictures]
+    shown = [render(word, [PILLOWS], grounds, rng) for word in truths]
+    found = nearest(encoder, shown, choice)
     packed = io.BytesIO()
-    sheet(pictures, truths, found).save(packed, "PNG")
+    sheet(shown, truths, found).save(packed, "PNG")
     write_whole(path, packed.getvalue())
     return sum(map(str.__eq__, found, truths))
