@@ -1,18 +1,25 @@
-"""Where words come from: text and table files, an STR LMDB's labels, anything `datasets` loads."""
+"""Where words come from: text and table files, compressed or not, an STR LMDB's labels, anything `datasets` loads."""
 
+import bz2
 import codecs
 import csv
+import gzip
 import json
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from cache.errors import DptrError, WrongUse
 from pipeline.hub import load_dataset
 from pipeline.lmdbs import is_lmdb, lmdb_labels
 
 USUAL = ("text", "label", "word", "words", "labels")  # columns taken without being asked for, in this order
+LONGEST_LINE = 1 << 20  # characters; what follows counts as a line of its own, so that no file can fill the memory
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ def words(source: str, how: Reading) -> Iterator[str]:
     except LookupError as error:
         raise WrongUse(f"there is no encoding '{how.encoding}': utf-8, latin-1, gbk and utf-16 are some.") from error
     path = Path(source)
-    read = READERS.get(path.suffix.lower())
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path  # words.txt of words.txt.gz
+    read = READERS.get(plain.suffix.lower())
     if is_lmdb(path):
         yield from lmdb_labels(path)
     elif read and path.is_file():
@@ -46,10 +54,13 @@ def words(source: str, how: Reading) -> Iterator[str]:
                 f"{path} is not {how.encoding.removesuffix('-sig')} at byte {error.start:,}: "
                 "say its --encoding (latin-1, gbk, utf-16, ...) or convert it."
             ) from error
+        except (EOFError, zlib.error, lzma.LZMAError) as error:
+            raise DptrError(f"{path} cannot be unpacked to its end: {error}.") from error
         except OSError as error:
             raise DptrError(f"{path} cannot be read: {error.strerror or error}.") from error
     elif path.is_file():
-        raise WrongUse(f"{path} is of no known kind: give {', '.join(READERS)}, an LMDB or the name of a dataset.")
+        kinds = f"{', '.join(READERS)}, those with {', '.join(COMPRESSED)}"
+        raise WrongUse(f"{path} is of no known kind: give {kinds}, an LMDB or the name of a dataset.")
     elif read:
         raise WrongUse(f"there is no file {path}.")
     else:
@@ -58,9 +69,31 @@ def words(source: str, how: Reading) -> Iterator[str]:
         yield from (_text(row[name], source, name) for row in dataset.select_columns([name]))
 
 
+def _zstandard(path: Path) -> Any:
+    from pyarrow import input_stream
+
+    return input_stream(str(path), compression="zstd")
+
+
+COMPRESSED: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstandard,
+}
+
+
+def _open(path: Path, how: Reading, newline: str | None = None) -> TextIO:
+    unpack = COMPRESSED.get(path.suffix.lower())
+    if not unpack:
+        return path.open(encoding=how.encoding, newline=newline)
+    return TextIOWrapper(cast(Any, unpack(path)), how.encoding, newline=newline)
+
+
 def _txt(path: Path, how: Reading) -> Iterator[str]:
-    with path.open(encoding=how.encoding) as file:
-        yield from (line.rstrip("\n") for line in file)
+    with _open(path, how) as file:
+        lines = iter(partial(file.readline, LONGEST_LINE), "")
+        yield from (line.rstrip("\n") for line in lines)
 
 
 class _Unquoted(csv.excel_tab):
@@ -69,7 +102,7 @@ class _Unquoted(csv.excel_tab):
 
 def _table(separator: str) -> Callable[[Path, Reading], Iterator[str]]:
     def read(path: Path, how: Reading) -> Iterator[str]:
-        with path.open(encoding=how.encoding, newline="") as file:
+        with _open(path, how, newline="") as file:
             # words of a TSV may hold quotation marks; only CSV has a rule for quoting them
             dialect: type[csv.Dialect] = csv.excel if separator == "," else _Unquoted
             rows = csv.reader(file, dialect)
@@ -103,7 +136,7 @@ def _column_number(first: list[str], column: str | None, path: Path) -> tuple[in
 
 
 def _jsonl(path: Path, how: Reading) -> Iterator[str]:
-    with path.open(encoding=how.encoding) as file:
+    with _open(path, how) as file:
         name = how.column
         for number, line in enumerate(file, 1):
             if not line.strip():

@@ -124,3 +124,43 @@ def test_missing_file_and_damaged_lmdb(tmp_path):
     (tmp_path / "set" / "data.mdb").write_bytes(b"x" * 10_000)
     with pytest.raises(DptrError, match="LMDB .* cannot be read"):
         read(tmp_path / "set")
+
+
+def pack(data: bytes, kind: str) -> bytes:
+    import bz2
+    import gzip
+    import lzma
+
+    packers = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    return packers[kind](data) if kind in packers else pa.compress(data, codec="zstd", asbytes=True)
+
+
+@pytest.mark.parametrize("kind", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_files_read_as_the_plain_ones(tmp_path, kind):
+    plain = {
+        "w.txt": "\n".join(EXPECTED),
+        "w.csv": 'id,word\n5,"street"\n6,Café\n7,\n8,"5"" pipe"\n9,"a,b"',
+        "w.tsv": "id\tword\n" + "\n".join(f"1\t{word}" for word in EXPECTED),
+        "w.jsonl": "\n".join(json.dumps({"word": word}) for word in EXPECTED),
+    }
+    for name, text in plain.items():
+        (tmp_path / (name + kind)).write_bytes(pack(text.encode(), kind))
+        assert read(tmp_path / (name + kind)) == EXPECTED
+
+
+@pytest.mark.parametrize("kind", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_file_cut_short_is_one_sentence(tmp_path, kind):
+    path = tmp_path / f"w.txt{kind}"
+    whole = pack("\n".join(map(str, range(20_000))).encode(), kind)
+    for cut in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DptrError, match=f"w.txt{kind} cannot be (read|unpacked)"):
+            read(path)
+    path.write_bytes(b"no such format at all")
+    with pytest.raises(DptrError, match=f"w.txt{kind} cannot be (read|unpacked)"):
+        read(path)
+
+
+def test_line_without_end_does_not_fill_the_memory(tmp_path):
+    (tmp_path / "w.txt").write_text("x" * (5 << 20))
+    assert [len(line) for line in read(tmp_path / "w.txt")] == [1 << 20] * 5
