@@ -98,7 +98,7 @@ def embed_text(
     plain_name("corpus", corpus)
     how = Reading(column, encoding, split)
     labels = collect((word for source in sources for word in words(source, how)), max_length)
-    if not labels.counts:
+    if not len(labels):
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
     from pipeline.embed_text import embed_text as embed
 

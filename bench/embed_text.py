@@ -35,7 +35,7 @@ def every(labels: list[str], count: int) -> list[str]:
 def main() -> None:
     """Measure and print."""
     source = words(sys.argv[1], Reading()) if len(sys.argv) > 1 else signs()
-    labels = list(collect(source).counts)
+    labels = [label for label, _ in collect(source)]
     encoder = Encoder(MODEL, WEIGHTS)
     model, tokenizer = build_model(MODEL, WEIGHTS).to(encoder.device), open_clip.get_tokenizer(MODEL)
     ours, usual, size = [], [], 0

@@ -2,21 +2,26 @@
 
 A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, and `keys`
 (n, 16) uint8, blake2b of the encoded picture. `index.faiss` is an inner-product index over the normalised class-token
-rows, in the order of the bank; `skipped.json` maps names of pictures that could not be read to the reason.
+rows, in the order of the bank, with the sha256 of all that as its last 32 bytes, which FAISS does not read;
+`skipped.json` maps names of pictures that could not be read to the reason.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.collection import Collection
-from cache.errors import DptrError
+from cache.errors import Damaged, DptrError
 from cache.files import write_whole
-from cache.memories import Keys, keys_to_disk, read_keys
-from cache.shard import map_dataset, pack_strings, unpack_strings
+from cache.keys import Keys, keys_to_disk, read_keys
+from cache.memories import check_finite
+from cache.seal import seal, unseal
+from cache.shard import Shard, pack_strings, unpack_strings
+
+INDEX, SKIPPED = "index.faiss", "skipped.json"
 
 
 def picture_key(data: bytes) -> bytes:
@@ -39,40 +44,68 @@ class Bank(Collection):
         """All features, (N, T, D), read into memory."""
         if not self.entries:
             raise DptrError(f"bank '{self.name}' is empty: run dptr embed-images first.")
-        maps = [map_dataset(shard["features"]) for shard in self.shards()]
-        features = np.empty((self.rows, *maps[0].shape[1:]), np.float16)
+        features = np.empty((self.rows, *self.entries[0].datasets["features"].shape[1:]), np.float16)
         start = 0
-        for part in maps:
-            features[start : start + len(part)] = part
-            start += len(part)
+        for shard in self.shards():
+            shard.read("features", features[start : start + shard.entry.rows])
+            start += shard.entry.rows
         return features
 
     def add(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16]) -> None:
         """Commit pictures as one shard: features (n, T, D) float16. DptrError if a value is not finite."""
-        if not np.isfinite(features).all():
-            raise DptrError("an image feature does not fit into float16: check the weights, or use --precision fp32.")
+        check_finite(features, "an image feature")
         self.append(len(ids), {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)})
 
     def skipped(self) -> dict[str, str]:
-        """Pictures that could not be read: name to reason."""
-        path = self.folder / "skipped.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        """Pictures that could not be read: name to reason. Damaged if their list is."""
+        path = self.folder / SKIPPED
+        try:
+            return dict(unseal(path.read_bytes())["skipped"]) if path.exists() else {}
+        except (ValueError, KeyError) as error:
+            raise Damaged(path, str(error)) from error
 
     def record_skipped(self, skipped: dict[str, str]) -> None:
         """Add to the list of pictures that could not be read."""
-        if skipped:
-            merged = {**self.skipped(), **skipped}
-            write_whole(self.folder / "skipped.json", (json.dumps(merged, indent=2) + "\n").encode())
+        before = self.skipped()
+        if skipped.items() - before.items():
+            text = seal({"skipped": {**before, **skipped}}, indent=2) + "\n"
+            write_whole(self.folder / SKIPPED, text.encode())
 
-    def write_index(self) -> None:
-        """Build index.faiss anew if it does not cover the whole bank."""
+    def index(self) -> Any:
+        """The FAISS index, None if there is none. Damaged if it is not what was written or has too many pictures."""
         import faiss
 
-        path = self.folder / "index.faiss"
-        if path.exists() and faiss.read_index(str(path)).ntotal == self.rows:
-            return
-        rows = np.concatenate([shard["features"][:, 0] for shard in self.shards()]).astype(np.float32)  # class tokens
-        faiss.normalize_L2(rows)
-        index = faiss.IndexFlatIP(rows.shape[1])
-        index.add(rows)
-        write_whole(path, faiss.serialize_index(index).tobytes())
+        path = self.folder / INDEX
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+        if hashlib.sha256(data[:-32]).digest() != data[-32:]:
+            raise Damaged(path, "it is not what was written")
+        index = faiss.deserialize_index(np.frombuffer(data[:-32], np.uint8))
+        if index.ntotal > self.rows:
+            raise Damaged(path, f"it has {index.ntotal:,} pictures and the bank {self.rows:,}")
+        return index
+
+    def write_index(self) -> None:
+        """Add to index.faiss the pictures that it does not cover yet."""
+        import faiss
+
+        index = self.index()
+        if index is None:
+            index = faiss.IndexFlatIP(self.entries[0].datasets["features"].shape[-1])
+        start, known = 0, index.ntotal
+        for shard in self.shards():
+            start += shard.entry.rows
+            if start > index.ntotal:
+                index.add(_class_rows(shard)[index.ntotal - start :])
+        if index.ntotal > known:
+            data = faiss.serialize_index(index).tobytes()
+            write_whole(self.folder / INDEX, data + hashlib.sha256(data).digest())
+
+
+def _class_rows(shard: Shard) -> NDArray[np.float32]:
+    import faiss
+
+    rows = np.ascontiguousarray(shard.read("features")[:, 0], np.float32)
+    faiss.normalize_L2(rows)
+    return rows

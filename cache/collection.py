@@ -1,42 +1,44 @@
 """A collection: a folder of shards and its manifest, the only truth of which shards exist.
 
-manifest.jsonl has one line a shard, in the order of their making:
-    {"shard": "00000.h5", "rows": 8192, "bytes": 60123456, "sha256": "..."}
+manifest.jsonl has one line a shard, in the order of their numbers:
+    {"shard": "00000.h5", "rows": 8192, "bytes": 60123456, "sha256": "...",
+     "datasets": {"keys": {"offset": 4096, "shape": [8192, 16], "dtype": "|u1", "crc32": 1234}, ...}, "crc32": 5678}
 A shard gets its line after its bytes are on the disk, so a file without a line was never finished and its name is
 used again. A line without its newline was never finished either: readers pass it over and the next writer cuts it off.
+Every shard holds the fingerprint of the space it was made for, so it cannot pass for one of another encoder.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
+import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DptrError
-from cache.files import cannot_write, make_folder, sync_folder, write_all
-from cache.shard import open_shard, write_shard
+from cache.errors import Damaged, DptrError
+from cache.files import cannot_write, make_folder, sync_folder, write_all, write_whole
+from cache.fingerprint import Fingerprint
+from cache.seal import seal, unseal
+from cache.shard import Entry, Shard, write_shard
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A manifest line: one complete shard."""
-
-    shard: str
-    rows: int
-    bytes: int
-    sha256: str
+MANIFEST = "manifest.jsonl"
 
 
 class Collection:
-    """Shards of one kind in one folder; reading needs no lock, appending needs the space's."""
+    """Shards of one kind in one folder; reading needs no lock, writing needs the space's."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.entries = _read_manifest(folder / "manifest.jsonl")
+    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+        """Damaged if the manifest is; DptrError, naming the fields, if a shard was made by another encoder."""
+        self.folder, self.fingerprint, self._origin = folder, fingerprint, fingerprint.to_json()
+        self.entries, self._end, damage = read_manifest(folder / MANIFEST)
+        if damage:
+            raise Damaged(folder / MANIFEST, damage[0])
+        for entry in self.entries:
+            self.check_origin(entry)
 
     @property
     def name(self) -> str:
@@ -51,46 +53,120 @@ class Collection:
         return sum(e.bytes for e in self.entries)
 
     def append(self, rows: int, datasets: Mapping[str, NDArray[Any]]) -> None:
-        """Commit one more shard; DptrError, and the collection as it was, if it cannot be written."""
+        """Commit one more shard under the lowest free number; DptrError, and all as it was, if it cannot be written."""
         make_folder(self.folder)
-        shard = f"{len(self.entries):05d}.h5"
-        entry = Entry(shard, rows, *write_shard(self.folder / shard, datasets))
-        _append_line(self.folder / "manifest.jsonl", json.dumps(asdict(entry)))
-        self.entries.append(entry)
+        origin = np.frombuffer(self._origin, np.uint8)
+        number = next((n for n, e in enumerate(self.entries) if e.shard != _name(n)), len(self.entries))
+        entry = write_shard(self.folder / _name(number), rows, {**datasets, "fingerprint": origin})
+        if number == len(self.entries):
+            self._end = _append_line(self.folder / MANIFEST, self._end, _line(entry))
+            self.entries.append(entry)
+        else:  # a shard between was dropped, and this is it again
+            self.rewrite([*self.entries[:number], entry, *self.entries[number:]])
 
-    def shards(self) -> Iterator[h5py.File]:
-        """Every shard in order, each open while it is looked at."""
-        for entry in self.entries:
-            with open_shard(self.folder / entry.shard, entry.bytes) as file:
-                yield file
+    def rewrite(self, entries: Sequence[Entry]) -> None:
+        """Make these, in the order of their numbers, the shards that exist; the files of others may then go."""
+        text = "".join(map(_line, entries)).encode()
+        write_whole(self.folder / MANIFEST, text)
+        self.entries, self._end = list(entries), len(text)
+
+    def shards(self) -> Iterator[Shard]:
+        """Every shard in order. DptrError if one was removed meanwhile by `cache gc` or a repair."""
+        try:
+            for entry in self.entries:
+                yield Shard(self.folder, entry)
+        except Damaged:
+            self._check_unchanged()
+            raise
+        self._check_unchanged()
+
+    def check_origin(self, entry: Entry) -> None:
+        """DptrError, naming the differing fields with both values, if a shard was made for another encoder."""
+        place = entry.datasets.get("fingerprint")
+        if place and place.crc32 == zlib.crc32(self._origin):
+            return
+        shard = Shard(self.folder, entry)
+        try:
+            other = Fingerprint.from_json(shard.read("fingerprint").tobytes())
+        except (ValueError, TypeError) as error:
+            raise Damaged(shard.path, f"its fingerprint is none ({error})") from error
+        if other.digest != self.fingerprint.digest:
+            raise DptrError(
+                f"{shard.path} was made by another encoder than its space, and features of two encoders never meet. "
+                f"They differ (the space's / the shard's) in {'; '.join(self.fingerprint.differences(other))}. "
+                "Move it back to the space it came from."
+            )
+
+    def _check_unchanged(self) -> None:
+        now = {(e.shard, e.sha256) for e in read_manifest(self.folder / MANIFEST)[0]}
+        if not {(e.shard, e.sha256) for e in self.entries} <= now:
+            raise DptrError(
+                f"{self.folder} was cleaned or repaired by another process while it was read: run the command again."
+            )
 
 
-def _read_manifest(path: Path) -> list[Entry]:
-    if not path.exists():
-        return []
-    *lines, _unfinished = path.read_bytes().split(b"\n")
+def read_manifest(path: Path) -> tuple[list[Entry], int, list[str]]:
+    """The entries of a manifest, where its last whole line ends, and what is damaged in it (the bad lines left out)."""
     try:
-        return [Entry(**json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
-        raise DptrError(f"{path} is damaged ({error}): restore it from a copy, or delete its folder.") from error
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0, []
+    except OSError as error:
+        raise DptrError(f"{path} cannot be read: {error.strerror or error}.") from error
+    *lines, unfinished = data.split(b"\n")
+    entries: list[Entry] = []
+    damage = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = Entry.of(unseal(line))
+            if entry.shard != _name(_number(entry)) or (entries and _number(entry) <= _number(entries[-1])):
+                raise ValueError(f"{entry.shard} is out of order")
+            entries.append(entry)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            damage.append(f"line {number} is no line of a manifest ({error})")
+    if _is_whole(unfinished):
+        damage.append("its last line does not end")
+    return entries, len(data) - len(unfinished), damage
 
 
-def _append_line(path: Path, line: str) -> None:
-    before = None
+def _is_whole(line: bytes) -> bool:
+    """Whether bytes without a newline are a line whose newline is another character now, and no line being written."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+    except ValueError:
+        return False
+    return end < len(line)
+
+
+def _name(number: int) -> str:
+    return f"{number:05d}.h5"
+
+
+def _number(entry: Entry) -> int:
+    return int(entry.shard.removesuffix(".h5"))
+
+
+def _line(entry: Entry) -> str:
+    return seal(asdict(entry)) + "\n"
+
+
+def _append_line(path: Path, end: int, line: str) -> int:
+    """Write a line where the last whole one ends, and say where it ends."""
+    data = line.encode()
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            before = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
-            os.ftruncate(descriptor, before)
-            os.lseek(descriptor, before, os.SEEK_SET)
+            os.ftruncate(descriptor, end)
+            os.lseek(descriptor, end, os.SEEK_SET)
             try:
-                write_all(descriptor, (line + "\n").encode())
+                write_all(descriptor, data)
+                os.fsync(descriptor)
             except OSError:
-                os.ftruncate(descriptor, before)
+                os.ftruncate(descriptor, end)
                 raise
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
+    return end + len(data)

@@ -3,13 +3,13 @@
 A shard holds `labels` (UTF-8 end to end) with `labels_offsets` (n + 1,), `keys` (n, 16) uint8 and `counts` (n,) int64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.collection import Collection
-from cache.memories import Keys, keys_to_disk, read_keys
+from cache.keys import Keys, keys_to_disk, read_keys
 from cache.shard import pack_strings, unpack_strings
 
 
@@ -18,7 +18,11 @@ class Corpus(Collection):
 
     def labels(self) -> list[str]:
         """All labels in the order of their adding."""
-        return [label for shard in self.shards() for label in unpack_strings(shard, "labels")]
+        return [label for part in self.label_shards() for label in part]
+
+    def label_shards(self) -> Iterator[list[str]]:
+        """The same, a shard at a time."""
+        return (unpack_strings(shard, "labels") for shard in self.shards())
 
     def keys(self) -> Keys:
         """The memory key of each label, (n,) S16."""
@@ -26,7 +30,7 @@ class Corpus(Collection):
 
     def counts(self) -> NDArray[np.int64]:
         """How often each label stood in its source, (n,)."""
-        counts = [shard["counts"][:] for shard in self.shards()]
+        counts = [shard.read("counts") for shard in self.shards()]
         return np.concatenate(counts) if counts else np.empty(0, np.int64)
 
     def add(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> None:

@@ -6,7 +6,13 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FORMAT = 1  # of the cache on disk; a reader refuses any other
+from cache.seal import seal, unseal
+
+FORMAT = 2  # of the cache on disk; a reader refuses any other
+
+
+class OtherFormat(ValueError):  # noqa: N818 (it names what was found)
+    """A cache of another format; the only argument is which."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,18 @@ class Fingerprint:
         return [f"{n}: {mine.get(n)} / {theirs.get(n)}" for n in names if mine.get(n) != theirs.get(n)]
 
     def to_json(self) -> bytes:
-        """The text of space.json."""
-        return (json.dumps({**asdict(self), "digest": self.digest}, indent=2) + "\n").encode()
+        """The text of space.json, which every shard of the space holds as well."""
+        return (seal({**asdict(self), "digest": self.digest}, indent=2) + "\n").encode()
 
     @classmethod
-    def from_json(cls, text: str) -> "Fingerprint":
-        """Inverse of `to_json`. Raises ValueError or TypeError if the text is not one or its digest is wrong."""
+    def from_json(cls, text: str | bytes) -> "Fingerprint":
+        """Inverse of `to_json`. OtherFormat for another format, ValueError or TypeError if the text is not one."""
         fields = json.loads(text)
-        digest = fields.pop("digest")
+        found = fields.get("format") if isinstance(fields, dict) else None
+        if isinstance(found, int) and found != FORMAT:
+            raise OtherFormat(found)
+        fields = unseal(text)
+        digest = fields.pop("digest", None)
         fingerprint = cls(**fields)
         if fingerprint.digest != digest:
             raise ValueError("the recorded digest is not that of the fields")

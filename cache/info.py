@@ -46,7 +46,7 @@ def _space(space: Space) -> dict[str, Any]:
         "name": space.name,
         "digest": space.digest,
         "fingerprint": asdict(space.fingerprint),
-        "memories": [_part(Collection(space.folder / "memories"))],
+        "memories": [_part(space.memories)],
         "corpora": [_part(space.corpus(name)) for name in space.corpora()],
         "banks": [{**_part(bank), "skipped": len(bank.skipped())} for bank in banks],
     }

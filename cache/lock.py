@@ -29,5 +29,6 @@ def writing(space: Path) -> Iterator[None]:
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command[:500]})".encode(), 0)
         yield
+        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)

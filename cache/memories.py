@@ -1,21 +1,20 @@
 """The memories of a space: token states of prompts, each stored once and found by the key of its token ids.
 
-A shard holds `states` (ΣL, D) float16 contiguous, `offsets` (n + 1,) int64 into its rows, and `keys` (n, 16) uint8.
+A shard holds `states` (ΣL, D) float16 contiguous, `offsets` (n + 1,) int64 into its rows, `keys` (n, 16) uint8, and
+`sums` (n,) uint64: of each memory the sum of its words modulo 2^64, which is checked whenever a memory is read. A word
+is 8 bytes, little-endian, where a row is a multiple of that, else 2.
 """
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.collection import Collection
-from cache.errors import DptrError
-from cache.shard import map_dataset
-
-Keys = NDArray[np.bytes_]  # (n,) of dtype S16: sorts and compares as 16 plain bytes
+from cache.errors import Damaged, DptrError
+from cache.keys import Keys, KeyTable, keys_to_disk
 
 
 def key_of(ids: Sequence[int]) -> bytes:
@@ -23,77 +22,66 @@ def key_of(ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(np.asarray(ids, "<i4").tobytes(), digest_size=16).digest()
 
 
-def as_keys(keys: Sequence[bytes]) -> Keys:
-    """Digests as one array (n,) of S16."""
-    return np.frombuffer(b"".join(keys), "S16")
-
-
-def keys_to_disk(keys: Keys) -> NDArray[np.uint8]:
-    """(n,) S16 to (n, 16) uint8, which every HDF5 reader shows as it is."""
-    return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)
-
-
-def keys_from_disk(keys: NDArray[np.uint8]) -> Keys:
-    """Inverse of `keys_to_disk`."""
-    return np.ascontiguousarray(keys).view("S16").reshape(-1)
-
-
-def read_keys(collection: Collection) -> Keys:
-    """The keys of all rows of a collection whose shards have them, (n,) S16."""
-    keys = [keys_from_disk(shard["keys"][:]) for shard in collection.shards()]
-    return np.concatenate(keys) if keys else np.empty(0, "S16")
+def word_sums(states: NDArray[np.float16], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The sum of words of each memory, (n,): states (ΣL, D), its first rows (n,), ascending, no memory empty."""
+    word = np.uint64 if states.shape[1] % 4 == 0 else np.uint16
+    rows = states.view(word).sum(1, dtype=np.uint64)
+    return np.asarray(np.add.reduceat(rows, starts))
 
 
 class Memories(Collection):
-    """All memories of a space."""
+    """All memories of a space. Opening reads the manifest; the first `find` reads all keys, and never a state."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.keys = read_keys(self)
-        self._order = np.argsort(self.keys)  # (n,), so that keys[_order] is sorted
-        self._sorted = self.keys[self._order]
+    @cached_property
+    def table(self) -> KeyTable:
+        """Finds memories by key; memories added after the first use are not in it."""
+        return KeyTable(self)
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """The memory number of each key (n,), or -1 where it is not cached."""
-        if not len(self._sorted):
-            return np.full(len(keys), -1)
-        place = np.searchsorted(self._sorted, keys).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[place] == keys, self._order[place], -1)
+        return self.table.find(keys)
 
     def add(self, keys: Keys, states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
-        """Commit memories as one shard: states (ΣL, D) float16, lengths (n,). DptrError if a value is not finite.
-
-        Memories added are found by the next `Memories` opened on the folder, not by this one.
-        """
-        if not np.isfinite(states).all():
-            raise DptrError(
-                "a feature does not fit into float16 (it is infinite or not a number): "
-                "these weights cannot be cached; embed with --precision fp32 or check the weights."
-            )
+        """Commit memories as one shard: states (ΣL, D) float16, lengths (n,). DptrError if a value is not finite."""
+        check_finite(states, "a text feature")
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self.append(len(keys), {"states": states, "offsets": offsets, "keys": keys_to_disk(keys)})
+        sums = word_sums(states, offsets[:-1])
+        self.append(len(keys), {"states": states, "offsets": offsets, "keys": keys_to_disk(keys), "sums": sums})
+
+
+def check_finite(values: NDArray[np.float16], what: str) -> None:
+    """DptrError if a value is infinite or not a number: all bits of its exponent are set."""
+    if values.size and (values.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
+        raise DptrError(
+            f"{what} does not fit into float16 (it is infinite or not a number): these weights cannot be cached; "
+            "embed with --precision fp32 or check the weights."
+        )
 
 
 class MemoryReader:
-    """Random access to states by memory number, through memory maps of the shards."""
+    """Random access to states by memory number, through memory maps of the shards; each is checked as it is read."""
 
     def __init__(self, memories: Memories) -> None:
-        self._states: list[NDArray[Any]] = []
-        starts, lengths = [], []
-        for shard in memories.shards():
-            self._states.append(map_dataset(shard["states"]))
-            offsets = shard["offsets"][:]
-            starts.append(offsets[:-1])
-            lengths.append(np.diff(offsets))
-        if not starts:
+        """DptrError if there are none."""
+        self._shards = list(memories.shards())
+        if not self._shards:
             raise DptrError(f"{memories.folder} holds no memories: run dptr embed-text first.")
-        self.shard = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
-        self.start = np.concatenate(starts)
-        self.length = np.concatenate(lengths)
+        self._states = [shard.map("states") for shard in self._shards]
+        offsets = [shard.read("offsets") for shard in self._shards]
+        for shard, found, states in zip(self._shards, offsets, self._states, strict=True):
+            if found[-1] != len(states) or (np.diff(found) < 1).any():
+                raise Damaged(shard.path, "its offsets are not those of its states")
+        self._sums = np.concatenate([shard.read("sums") for shard in self._shards])
+        self.shard = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
+        self.start = np.concatenate([o[:-1] for o in offsets])
+        self.length = np.concatenate([np.diff(o) for o in offsets])
         self.width = int(self._states[0].shape[1])
 
     def gather(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-        """States of memories (n,) end to end in the order asked for: (ΣL, D) float16, and their lengths (n,)."""
+        """States of memories (n,) end to end in the order asked for: (ΣL, D) float16, and their lengths (n,).
+
+        Damaged, naming the shard, if a memory is not what was written.
+        """
         lengths = self.length[numbers]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
@@ -103,4 +91,7 @@ class MemoryReader:
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
             states[here] = self._states[number][source[here]]
+        wrong = np.flatnonzero(word_sums(states, ends - lengths) != self._sums[numbers])
+        if len(wrong):
+            raise Damaged(self._shards[self.shard[numbers[wrong[0]]]].path, "the states of a memory changed")
         return states, lengths

@@ -1,14 +1,21 @@
 """A shard: one immutable HDF5 file of contiguous datasets, made in memory and written in one piece.
 
 Making the file's image in memory first means that HDF5 itself never writes to the disk: a full disk or a kill meets
-plain write calls, and the checksum costs no second read. A shard is at most about SHARD_BYTES large, so this costs a
-bounded amount of memory.
+plain write calls, and the checksums cost no second read. A shard is at most SHARD_BYTES large, give or take one row,
+so this costs a bounded amount of memory.
+
+Where each dataset lies in the file stands in the manifest, with its check. Reading goes there and not through HDF5:
+opening costs nothing, rows are mapped, and no damage to a file can lead a parser astray.
 """
 
 import hashlib
 import io
+import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +23,106 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DptrError
+from cache.errors import Damaged, DptrError
 from cache.files import write_whole
 
 SHARD_BYTES = 64 << 20
 
 
-def write_shard(path: Path, datasets: Mapping[str, NDArray[Any]]) -> tuple[int, str]:
-    """Write arrays (none of them empty) as contiguous datasets of one HDF5 file, whole or not at all.
+@dataclass(frozen=True)
+class Place:
+    """Where a dataset lies in its file, and the CRC-32 of its bytes."""
 
-    Returns the file's size in bytes and its sha256. The same arrays give the same bytes.
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str  # as numpy writes it: "<f2"
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A manifest line: one complete shard."""
+
+    shard: str
+    rows: int
+    bytes: int
+    sha256: str
+    datasets: dict[str, Place]
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Entry":
+        """From the fields of a manifest line."""
+        places = {name: Place(**{**p, "shape": tuple(p["shape"])}) for name, p in fields["datasets"].items()}
+        return cls(**{**fields, "datasets": places})
+
+
+def write_shard(path: Path, rows: int, datasets: Mapping[str, NDArray[Any]]) -> Entry:
+    """Write arrays as contiguous datasets of one HDF5 file, whole or not at all. The same arrays give the same bytes.
+
     Raises DptrError if the disk is full.
     """
     memory = io.BytesIO()
+    places = {}
     with h5py.File(memory, "w", alignment_threshold=4096, alignment_interval=4096) as file:
         for name, array in datasets.items():
-            file.create_dataset(name, data=array, track_times=False)
+            offset = file.create_dataset(name, data=array, track_times=False).id.get_offset()
+            check = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data) if array.size else 0
+            places[name] = Place(offset or 0, array.shape, array.dtype.str, check)
     image = memory.getbuffer()
-    write_whole(path, image)
-    return image.nbytes, hashlib.sha256(image).hexdigest()
+    with ThreadPoolExecutor(1) as pool:  # both let go of the interpreter's lock
+        digest = pool.submit(hashlib.sha256, image)
+        write_whole(path, image)
+    return Entry(path.name, rows, image.nbytes, digest.result().hexdigest(), places)
 
 
-def open_shard(path: Path, size: int) -> h5py.File:
-    """Open a shard for reading. DptrError if it is missing, is not `size` bytes long, or is no HDF5 file."""
-    try:
-        found = path.stat().st_size
-        if found != size:
-            raise OSError(f"it has {found:,} bytes where the manifest says {size:,}")
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DptrError(
-            f"shard {path} cannot be read: {error}. Restore it from a copy, or delete its space."
-        ) from error
+class Shard:
+    """A complete shard, open for reading."""
 
+    def __init__(self, folder: Path, entry: Entry) -> None:
+        """Damaged if the file is missing or has not the size that the manifest says."""
+        self.path, self.entry = folder / entry.shard, entry
+        try:
+            found = self.path.stat().st_size
+        except OSError as error:
+            raise Damaged(self.path, f"it cannot be read ({error.strerror})") from error
+        if found != entry.bytes:
+            raise Damaged(self.path, f"it has {found:,} bytes where the manifest says {entry.bytes:,}")
 
-def map_dataset(dataset: h5py.Dataset) -> NDArray[Any]:
-    """A read-only memory map of a contiguous dataset: random rows 13 times faster than through HDF5."""
-    return np.memmap(dataset.file.filename, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+    def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """All of a dataset, into `out` if given. Damaged if its check does not agree."""
+        place = self._place(name)
+        array = np.empty(place.shape, place.dtype) if out is None else out
+        if not array.size:
+            return array
+        if array.shape != place.shape or array.dtype != np.dtype(place.dtype):
+            raise Damaged(self.path, f"its {name} is {place.shape} and not {array.shape} like those before")
+        buffer = array.view(np.uint8).reshape(-1).data
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(place.offset)
+                done = 0
+                while done < len(buffer) and (count := file.readinto(buffer[done:])):
+                    done += count
+        except OSError as error:
+            raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
+        if zlib.crc32(buffer) != place.crc32:
+            raise Damaged(self.path, f"its {name} is not what was written")
+        return array
+
+    def map(self, name: str) -> NDArray[Any]:
+        """A read-only memory map of a dataset, unchecked: random rows 13 times faster than through HDF5."""
+        place = self._place(name)
+        if place.offset + prod(place.shape) * np.dtype(place.dtype).itemsize > self.entry.bytes:
+            raise Damaged(self.path, f"its {name} would end behind the file")
+        try:
+            return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
+        except OSError as error:
+            raise DptrError(f"{self.path} cannot be mapped: {error.strerror or error}.") from error
+
+    def _place(self, name: str) -> Place:
+        if name not in self.entry.datasets:
+            raise Damaged(self.path, f"it has no {name}")
+        return self.entry.datasets[name]
 
 
 def pack_strings(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -63,7 +133,7 @@ def pack_strings(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {name: np.frombuffer(b"".join(encoded), np.uint8), f"{name}_offsets": offsets}
 
 
-def unpack_strings(file: h5py.File, name: str) -> list[str]:
+def unpack_strings(shard: Shard, name: str) -> list[str]:
     """Inverse of `pack_strings`."""
-    data, offsets = file[name][:].tobytes(), file[f"{name}_offsets"][:].tolist()
+    data, offsets = shard.read(name).tobytes(), shard.read(f"{name}_offsets").tolist()
     return [data[a:b].decode() for a, b in pairwise(offsets)]

@@ -1,40 +1,46 @@
 """A space: all that one encoder produced. A cache is a folder of spaces; features of two spaces never meet."""
 
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from cache.bank import Bank
+from cache.collection import Collection
 from cache.corpus import Corpus
-from cache.errors import DptrError, WrongUse
-from cache.files import make_folder, plain_name, write_whole
-from cache.fingerprint import FORMAT, Fingerprint
+from cache.errors import Damaged, DptrError, WrongUse
+from cache.files import plain_name, write_whole
+from cache.fingerprint import FORMAT, Fingerprint, OtherFormat
 from cache.memories import Memories
-from cache.shard import write_shard
+
+SPACE = "space.json"
 
 
 class Space:
     """One encoder's folder in a cache."""
 
     def __init__(self, folder: Path) -> None:
+        """WrongUse if the folder is no space, DptrError if it has another format, Damaged if space.json is."""
         self.folder = folder
-        path = folder / "space.json"
+        path = folder / SPACE
         try:
-            text = path.read_text()
+            text = path.read_bytes()
         except OSError as error:
             raise WrongUse(f"{folder} is no space: {path.name} cannot be read ({error.strerror}).") from error
         try:
             self.fingerprint = Fingerprint.from_json(text)
-        except (ValueError, TypeError, KeyError) as error:
-            raise DptrError(f"{path} is damaged ({error}): restore it from a copy, or delete the space.") from error
-        if self.fingerprint.format != FORMAT:
+        except OtherFormat as error:
             raise DptrError(
-                f"{folder} has cache format {self.fingerprint.format}, and this dptr reads format {FORMAT}: "
-                "embed again into a new cache, or use the dptr that made it."
-            )
+                f"{folder} has cache format {error}, and this dptr reads format {FORMAT}: "
+                "embed again into a new --cache, or use the dptr that made it."
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise DptrError(
+                f"{path} is damaged ({error}): every shard beside it holds its text as the dataset 'fingerprint'; "
+                "put that back, or delete the space."
+            ) from error
 
     @property
     def name(self) -> str:
@@ -44,16 +50,18 @@ class Space:
     def digest(self) -> str:
         return self.fingerprint.digest
 
+    @cached_property
     def memories(self) -> Memories:
-        return Memories(self.folder / "memories")
+        """All memories, as they were when first asked for."""
+        return Memories(self.folder / "memories", self.fingerprint)
 
     def corpus(self, name: str) -> Corpus:
         """A corpus by name, empty if there is none yet."""
-        return Corpus(self.folder / "corpora" / plain_name("corpus", name))
+        return Corpus(self.folder / "corpora" / plain_name("corpus", name), self.fingerprint)
 
     def bank(self, name: str) -> Bank:
         """A bank by name, empty if there is none yet."""
-        return Bank(self.folder / "banks" / plain_name("bank", name))
+        return Bank(self.folder / "banks" / plain_name("bank", name), self.fingerprint)
 
     def existing_corpus(self, name: str) -> Corpus:
         """A corpus that has labels; WrongUse, listing those there are, otherwise."""
@@ -69,14 +77,23 @@ class Space:
     def banks(self) -> list[str]:
         return _folders(self.folder / "banks")
 
-    def constants(self) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """Prefix states (P, D) that every compact memory starts with, and the text projection (D, E)."""
-        path = self.folder / "constants.h5"
-        try:
-            with h5py.File(path, "r") as file:
-                return file["prefix"][:], file["text_projection"][:]
-        except (OSError, KeyError) as error:
-            raise DptrError(f"{path} cannot be read ({error}): restore it from a copy, or delete the space.") from error
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """What is stored once a space: `prefix` (P, D) float16, the states that every compact memory starts with;
+        `text_projection` (D, E) float32; and the self-test (see docs/cache-format.md). Damaged if they are.
+        """
+        for shard in self.constant_shards().shards():
+            return {name: shard.read(name) for name in shard.entry.datasets if name != "fingerprint"}
+        raise Damaged(self.folder / "constants", "it is empty")
+
+    def constant_shards(self) -> Collection:
+        """The collection of one shard that holds the constants, none before the space is finished."""
+        return Collection(self.folder / "constants", self.fingerprint)
+
+    def collections(self) -> Iterator[Path]:
+        """The folders of all collections."""
+        yield from (self.folder / "constants", self.folder / "memories")
+        yield from (self.folder / "corpora" / name for name in self.corpora())
+        yield from (self.folder / "banks" / name for name in self.banks())
 
 
 def _existing(found: Any, what: str, space: Space, others: list[str], command: str) -> Any:
@@ -92,27 +109,28 @@ def _folders(folder: Path) -> list[str]:
 
 def spaces(cache: Path) -> list[Space]:
     """All spaces of a cache, by name."""
-    return [Space(cache / name) for name in _folders(cache) if (cache / name / "space.json").exists()]
+    return [Space(cache / name) for name in _folders(cache) if (cache / name / SPACE).exists()]
 
 
 def open_space(cache: Path, name: str | None = None) -> Space:
     """The space called `name` (or beginning so), or the only one. WrongUse if there is none, or more than one."""
-    found = [s for s in spaces(cache) if name is None or s.name.startswith(name)]
-    if not found:
+    names = [n for n in _folders(cache) if (cache / n / SPACE).exists() and n.startswith(name or "")]
+    if not names:
         what = f"no space '{name}'" if name else "no space"
         raise WrongUse(f"there is {what} in {cache}: make one with dptr embed-text, or name another --cache.")
-    if len(found) > 1:
-        raise WrongUse(f"{cache} has several spaces: choose one with --space: {', '.join(s.name for s in found)}.")
-    return found[0]
+    if len(names) > 1:
+        raise WrongUse(f"{cache} has several spaces: choose one with --space: {', '.join(names)}.")
+    return Space(cache / names[0])
 
 
-def create_space(
-    cache: Path, fingerprint: Fingerprint, prefix: NDArray[np.float16], text_projection: NDArray[np.float32]
-) -> Space:
-    """Make the folder of a new space: prefix (P, D), text_projection (D, E)."""
-    folder = cache / fingerprint.folder
-    make_folder(folder)
-    # space.json comes last: a folder without it is no space yet
-    write_shard(folder / "constants.h5", {"prefix": prefix, "text_projection": text_projection})
-    write_whole(folder / "space.json", fingerprint.to_json())
-    return Space(folder)
+def complete_space(folder: Path, fingerprint: Fingerprint, constants: Callable[[], dict[str, NDArray[Any]]]) -> Space:
+    """The space in `folder`, with whatever it lacks written; its lock must be held.
+
+    `constants` computes what `Space.constants` gives back.
+    """
+    if not (folder / SPACE).exists():
+        write_whole(folder / SPACE, fingerprint.to_json())
+    space = Space(folder)
+    if not space.constant_shards().entries:
+        space.constant_shards().append(1, constants())
+    return space

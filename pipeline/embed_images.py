@@ -21,12 +21,11 @@ from tqdm import tqdm
 
 from cache.bank import Bank, picture_key
 from cache.errors import DptrError
-from cache.lock import writing
-from cache.memories import as_keys
+from cache.keys import as_keys
 from cache.shard import SHARD_BYTES
 from pipeline.encoder import Encoder
 from pipeline.photos import decode
-from pipeline.stage import MARGIN, Say, check_room, encoder_space, say_encoder, size
+from pipeline.stage import MARGIN, Say, check_room, committing, say_encoder, size, writing_space
 
 BATCH = 32  # pictures in one forward pass
 
@@ -76,8 +75,7 @@ def embed_images(
     tally = Tally()
     photos = _from_the_first_readable(iter(photos), tally)  # before anything is made on disk
     planned = (count or 0) * T * E * 2
-    space = encoder_space(cache, encoder, planned, say)
-    with writing(space.folder):
+    with writing_space(cache, encoder, planned, say) as space:
         bank = space.bank(bank_name)
         # how many of them a bank holds already shows only on the way
         free = check_room(cache, MARGIN if bank.entries else planned + MARGIN)
@@ -86,7 +84,7 @@ def embed_images(
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
         before, began = bank.bytes, time.perf_counter()
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            _embed(encoder, bank, _decoded(encoder, bank, progress, tally))
+            _embed(encoder, bank, _decoded(encoder, bank, progress, tally), _pictures_in_shard(T * E * 2))
         bank.record_skipped(tally.skipped)
         bank.write_index()
     return ImageSummary(
@@ -116,24 +114,28 @@ def _from_the_first_readable(photos: Iterator[tuple[str, bytes]], tally: Tally) 
     raise DptrError(f"none of {tally.read:,} files could be read as a picture ({examples}): nothing was written.")
 
 
-def _embed(encoder: Encoder, bank: Bank, pictures: Iterator[Picture]) -> None:
-    names: list[str] = []
-    keys: list[bytes] = []
-    features: list[NDArray[np.float16]] = []
+def _embed(encoder: Encoder, bank: Bank, pictures: Iterator[Picture], most: int) -> None:
+    """Encode in batches and commit in shards of `most` pictures, which no batch crosses."""
+    with committing() as commit:
+        while shard := [_encode(encoder, batch) for batch in _batches(islice(pictures, most))]:
+            names, keys, features = zip(*shard, strict=True)
+            commit(bank.add, list(chain(*names)), as_keys(list(chain(*keys))), np.concatenate(features))
 
-    def commit() -> None:
-        bank.add(names, as_keys(keys), np.concatenate(features))
-        for pending in (names, keys, features):
-            pending.clear()
 
+def _pictures_in_shard(size: int) -> int:
+    """As many pictures of `size` bytes as fit, in whole batches if at least one fits."""
+    most = SHARD_BYTES // size
+    return max(1, most - most % BATCH if most > BATCH else most)
+
+
+def _batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
     while batch := list(islice(pictures, BATCH)):
-        features.append(encoder.image_tokens(torch.stack([p.pixels for p in batch])))
-        names += [p.name for p in batch]
-        keys += [p.key for p in batch]
-        if sum(f.nbytes for f in features) >= SHARD_BYTES:
-            commit()
-    if names:
-        commit()
+        yield batch
+
+
+def _encode(encoder: Encoder, batch: list[Picture]) -> tuple[list[str], list[bytes], NDArray[np.float16]]:
+    features = encoder.image_tokens(torch.stack([p.pixels for p in batch]))
+    return [p.name for p in batch], [p.key for p in batch], features
 
 
 def _decoded(encoder: Encoder, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally) -> Iterator[Picture]:

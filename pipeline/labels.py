@@ -1,31 +1,61 @@
-"""From raw text to labels: cleaned as the released DPTR code does, and every loss counted by reason."""
+"""From raw text to labels: cleaned as the released DPTR code does, and every loss counted by reason.
+
+Labels are counted in a temporary database on the disk, so a source may be larger than the memory.
+"""
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+
+from pipeline.scratch import scratch, telling
 
 MAX_LENGTH = 25  # characters, of the released decoder
 
 
-@dataclass
 class Labels:
     """Unique labels in the order of their first appearance, and what became of the rest.
 
-    `read` lines came in; `counts` maps each label to its occurrences; `dropped` counts lines lost by reason; `altered`
-    counts lines kept with fewer or other characters than they had.
+    `read` lines came in; iterating gives (label, occurrences); `dropped` counts lines lost by reason; `altered` counts
+    lines kept with fewer or other characters than they had.
     """
 
-    counts: dict[str, int] = field(default_factory=dict)
-    read: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    altered: int = 0
+    def __init__(self, texts: Iterable[str], max_length: int) -> None:
+        self.read, self.altered = 0, 0
+        self.dropped: Counter[str] = Counter()
+        self.database = scratch("CREATE TABLE labels (number INTEGER PRIMARY KEY, label TEXT UNIQUE, count INTEGER)")
+        count = "INSERT INTO labels (label, count) VALUES (?, 1) ON CONFLICT (label) DO UPDATE SET count = count + 1"
+        with telling():
+            self.database.executemany(count, ((label,) for label in self._cleaned(texts, max_length)))
+            ((self._length,),) = self.database.execute("SELECT count(*) FROM labels")
+
+    def __del__(self) -> None:
+        self.database.close()
+
+    def __len__(self) -> int:
+        return int(self._length)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return self.database.execute("SELECT label, count FROM labels ORDER BY number")
 
     def report(self) -> str:
         """One line for a person."""
         losses = [f"{n:,} {reason}" for reason, n in self.dropped.items()]
         losses += [f"{self.altered:,} altered by folding to ASCII"] * bool(self.altered)
-        return f"{self.read:,} read, {len(self.counts):,} different labels" + "".join(f"; {x}" for x in losses)
+        return f"{self.read:,} read, {len(self):,} different labels" + "".join(f"; {x}" for x in losses)
+
+    def _cleaned(self, texts: Iterable[str], max_length: int) -> Iterator[str]:
+        from tqdm import tqdm  # not above: the command line reads MAX_LENGTH before anything is loaded
+
+        for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
+            self.read += 1
+            label = clean(text)
+            if not label:
+                self.dropped["empty" if not text.strip() else "without any ASCII character"] += 1
+            elif len(label) > max_length:
+                self.dropped[f"longer than {max_length} characters"] += 1
+            else:
+                self.altered += label != "".join(text.split())
+                yield label
 
 
 def clean(text: str) -> str:
@@ -41,17 +71,4 @@ def clean(text: str) -> str:
 
 def collect(texts: Iterable[str], max_length: int = MAX_LENGTH) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
-    from tqdm import tqdm  # not above: the command line reads MAX_LENGTH before anything is loaded
-
-    labels = Labels()
-    for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
-        labels.read += 1
-        label = clean(text)
-        if not label:
-            labels.dropped["empty" if not text.strip() else "without any ASCII character"] += 1
-        elif len(label) > max_length:
-            labels.dropped[f"longer than {max_length} characters"] += 1
-        else:
-            labels.counts[label] = labels.counts.get(label, 0) + 1
-            labels.altered += label != "".join(text.split())
-    return labels
+    return Labels(texts, max_length)

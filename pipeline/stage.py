@@ -1,33 +1,75 @@
-"""What both embedding stages share: the encoder's space in the cache, and the plan that is shown before work starts."""
+"""What both embedding stages share: the encoder's space in the cache, the plan that is shown before work starts, and
+shards that are committed while the next is computed.
+"""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cache.errors import DptrError
-from cache.space import Space, create_space, spaces
+from cache.files import make_folder
+from cache.lock import writing
+from cache.space import Space, complete_space, spaces
 from pipeline.encoder import Encoder
+from pipeline.selftest import constants
 
 Say = Callable[[str], None]  # shows a line to a person
+T = TypeVar("T")
 
 MARGIN = 64 << 20  # bytes of disk left free beyond what is planned
 
 
-def encoder_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Space:
-    """The space of this encoder, made if it is the first time; says how it differs from those already there.
+@contextmanager
+def writing_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Iterator[Space]:
+    """The space of this encoder, locked and complete, made if it is the first time; says how it differs from others.
 
     DptrError, and nothing made, if a new space has no room for `needed` bytes.
     """
     fingerprint = encoder.fingerprint
     others = spaces(cache)
-    for space in others:
-        if space.digest == fingerprint.digest:
-            return space
-    for space in others:
-        differing = "; ".join(fingerprint.differences(space.fingerprint)[:4])
-        say(f"a new space beside {space.name}, because they differ (this encoder / that space): {differing}")
-    check_room(cache, needed + MARGIN)
-    return create_space(cache, fingerprint, encoder.prefix_states(), encoder.text_projection.numpy())
+    same = [space.folder for space in others if space.digest == fingerprint.digest]
+    folder = same[0] if same else cache / fingerprint.folder
+    if not same:
+        for space in others:
+            differing = "; ".join(fingerprint.differences(space.fingerprint)[:4])
+            say(f"a new space beside {space.name}, because they differ (this encoder / that space): {differing}")
+        check_room(cache, needed + MARGIN)
+        make_folder(folder)
+    with writing(folder):
+        yield complete_space(folder, fingerprint, lambda: constants(encoder))
+
+
+@contextmanager
+def committing() -> Iterator[Callable[..., None]]:
+    """A function that calls what it is given in a thread, at most one behind; an error comes with the next call."""
+    pending: list[Future[Any]] = []
+
+    def commit(function: Callable[..., None], *arguments: Any) -> None:
+        while pending:
+            pending.pop().result()
+        pending.append(pool.submit(function, *arguments))
+
+    with ThreadPoolExecutor(1) as pool:
+        yield commit
+        commit(lambda: None)
+
+
+def shards(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Items in their order, in lists of at most `limit` bytes (a larger item alone); `size` is what an item takes."""
+    shard: list[T] = []
+    filled = 0
+    for item in items:
+        more = size(item)
+        if shard and filled + more > limit:
+            yield shard
+            shard, filled = [], 0
+        shard.append(item)
+        filled += more
+    if shard:
+        yield shard
 
 
 def say_encoder(encoder: Encoder, space: Space, say: Say) -> None:

@@ -25,7 +25,7 @@ def test_demo_ends_with_held_out_words_and_their_spelling(tmp_path, say):
 
 def test_material_is_there():
     labels = collect(signs())
-    assert 7000 < len(labels.counts) < 9000
+    assert 7000 < len(labels) < 9000
     assert not labels.dropped
     pictures = list(photographs())
     assert len(pictures) >= 12

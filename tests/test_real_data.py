@@ -18,7 +18,7 @@ from wordclip.show import nearest
 
 def test_lexicon_is_read_whole(shared):
     labels = collect(words(str(shared / "corpora" / "mjsynth_lexicon.txt"), Reading()))
-    assert labels.read == len(labels.counts) == 88_172
+    assert labels.read == len(labels) == 88_172
     assert not labels.dropped
 
 
@@ -26,7 +26,7 @@ def test_word_list_without_a_header(shared):
     labels = collect(words(str(shared / "corpora" / "wordfreq_vi.tsv"), Reading(column="1")))
     assert labels.read == 10_719
     assert labels.altered > 1000  # diacritics are folded away
-    assert sum(labels.counts.values()) + sum(labels.dropped.values()) == labels.read
+    assert sum(dict(labels).values()) + sum(labels.dropped.values()) == labels.read
 
 
 def test_labels_of_an_lmdb_become_a_corpus(shared, encoder, tmp_path, say):
@@ -35,7 +35,7 @@ def test_labels_of_an_lmdb_become_a_corpus(shared, encoder, tmp_path, say):
     with lmdb.open(str(source), readonly=True, lock=False) as environment, environment.begin() as transaction:
         assert labels.read == int(transaction.get(b"num-samples")) == 257
     done = embed_text(tmp_path, encoder, labels, "svt", say)
-    assert done.labels == len(open_space(tmp_path).corpus("svt").labels()) == len(labels.counts)
+    assert done.labels == len(open_space(tmp_path).corpus("svt").labels()) == len(labels)
 
 
 @pytest.mark.parametrize("source", ["photos", "words/svt_train"])

@@ -40,7 +40,7 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
 
     Raises WrongUse for a corpus that does not exist, DptrError if a memory is missing or no label is usable.
     """
-    memories = space.memories()
+    memories = space.memories
     numbers: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     for name in corpora:
@@ -97,10 +97,10 @@ class MemoryLoader:
     """Memories as the decoder sees them, whatever the layout: padded, masked, on the device."""
 
     def __init__(self, space: Space, device: torch.device) -> None:
-        self._reader = MemoryReader(space.memories())
-        prefix, projection = space.constants()
-        self._prefix = torch.from_numpy(prefix).to(device, torch.float32)  # (P, D)
-        self._projection = torch.from_numpy(projection).to(device)  # (D, E)
+        self._reader = MemoryReader(space.memories)
+        constants = space.constants()
+        self._prefix = torch.from_numpy(constants["prefix"]).to(device, torch.float32)  # (P, D)
+        self._projection = torch.from_numpy(constants["text_projection"]).to(device)  # (D, E)
         self._compact = space.fingerprint.layout == "compact"
         self.device = device
         self.width = self._reader.width

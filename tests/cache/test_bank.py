@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from cache.bank import Bank, picture_key
-from cache.errors import DptrError
-from cache.memories import as_keys
+from cache.errors import Damaged, DptrError
+from cache.keys import as_keys
+from tests.cache.test_fingerprint import ONE
 
 
 @pytest.fixture
 def bank(tmp_path):
     random = np.random.default_rng(0)
-    bank = Bank(tmp_path / "coco")
+    bank = Bank(tmp_path / "coco", ONE)
     for start in (0, 4):
         names = [f"{n}.jpg" for n in range(start, start + 4)]
         features = random.normal(size=(4, 5, 8)).astype(np.float16)
@@ -21,14 +22,14 @@ def bank(tmp_path):
 
 
 def test_everything_comes_back(bank):
-    again = Bank(bank.folder)
+    again = Bank(bank.folder, ONE)
     assert again.features().shape == (8, 5, 8)
     assert again.ids() == [f"{n}.jpg" for n in range(8)]
     assert len(set(again.keys().tolist())) == 8
 
 
 def test_features_keep_the_order_of_shards(bank):
-    parts = [shard["features"][:] for shard in bank.shards()]
+    parts = [shard.read("features") for shard in bank.shards()]
     assert (bank.features() == np.concatenate(parts)).all()
 
 
@@ -54,9 +55,44 @@ def test_skipped_pictures_add_up(bank):
     bank.record_skipped({"a": "it is empty"})
     bank.record_skipped({})
     bank.record_skipped({"b": "it is no picture"})
-    assert Bank(bank.folder).skipped() == {"a": "it is empty", "b": "it is no picture"}
+    assert Bank(bank.folder, ONE).skipped() == {"a": "it is empty", "b": "it is no picture"}
 
 
 def test_empty_bank_is_an_error(tmp_path):
     with pytest.raises(DptrError, match="bank 'x' is empty"):
-        Bank(tmp_path / "x").features()
+        Bank(tmp_path / "x", ONE).features()
+
+
+def test_index_grown_step_by_step_is_the_one_built_at_once(bank):
+    bank.write_index()
+    bank.add(["8.jpg"], as_keys([picture_key(b"8")]), np.ones((1, 5, 8), np.float16))
+    bank.write_index()
+    grown = (bank.folder / "index.faiss").read_bytes()
+    (bank.folder / "index.faiss").unlink()
+    bank.write_index()
+    assert (bank.folder / "index.faiss").read_bytes() == grown
+
+
+def test_damage_to_index_and_list_is_named(bank):
+    bank.write_index()
+    bank.record_skipped({"a": "it is empty"})
+    for name, use in (("index.faiss", bank.index), ("skipped.json", bank.skipped)):
+        data = (bank.folder / name).read_bytes()
+        for bit in range(0, len(data) * 8, 7):
+            changed = bytearray(data)
+            changed[bit // 8] ^= 1 << bit % 8
+            (bank.folder / name).write_bytes(changed)
+            if name == "skipped.json" and changed.split() == data.split():
+                continue  # one white space for another
+            with pytest.raises(Damaged, match=f"{name} is damaged"):
+                use()
+        (bank.folder / name).write_bytes(data[:-9])
+        with pytest.raises(Damaged, match=f"{name} is damaged"):
+            use()
+
+
+def test_index_of_a_larger_bank_is_refused(bank):
+    bank.write_index()
+    bank.rewrite(bank.entries[:1])
+    with pytest.raises(Damaged, match="it has 8 pictures and the bank 4"):
+        bank.index()

@@ -1,10 +1,11 @@
 """The digest covers all that decides a value, and nothing else."""
 
+import json
 from dataclasses import fields, replace
 
 import pytest
 
-from cache.fingerprint import Fingerprint
+from cache.fingerprint import Fingerprint, OtherFormat
 
 ONE = Fingerprint(
     model="ViT-B-16-quickgelu",
@@ -30,7 +31,7 @@ OTHER = {
     "preprocess": {"size": [32, 128]},
     "compute": "bf16",
     "stored": "float32",
-    "format": 2,
+    "format": 1,
 }
 
 
@@ -55,5 +56,14 @@ def test_json_comes_back():
 
 
 def test_changed_field_in_json_is_noticed():
-    with pytest.raises(ValueError, match="digest"):
-        Fingerprint.from_json(ONE.to_json().decode().replace("fp32", "bf16"))
+    """Also in a field that decides no value."""
+    for old, new in (("fp32", "bf16"), ("clip.pt", "clop.pt"), (ONE.digest[:4], "0000")):
+        with pytest.raises(ValueError, match="not what was written"):
+            Fingerprint.from_json(ONE.to_json().decode().replace(old, new))
+
+
+@pytest.mark.parametrize("found", [0, 1, 3])
+def test_other_format_is_told_from_damage(found):
+    """Whatever else that format has in its file."""
+    with pytest.raises(OtherFormat, match=str(found)):
+        Fingerprint.from_json(json.dumps({"format": found, "something": "new"}))

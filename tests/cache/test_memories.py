@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.errors import DptrError
-from cache.memories import Memories, MemoryReader, as_keys, key_of, keys_from_disk, keys_to_disk
+from cache.errors import Damaged, DptrError
+from cache.keys import KeyTable, as_keys, keys_from_disk, keys_to_disk
+from cache.memories import Memories, MemoryReader, key_of
+from tests.cache.test_fingerprint import ONE
 
 
 @given(
@@ -22,8 +24,8 @@ def test_gather_equals_a_dictionary(shards, seed, tmp_path_factory):
         keys = [key_of([number, n]) for n in range(len(lengths))]
         states = [random.normal(size=(length, 3)).astype(np.float16) for length in lengths]
         stored |= dict(zip(keys, states, strict=True))
-        Memories(folder).add(as_keys(keys), np.concatenate(states), np.array(lengths))
-    memories = Memories(folder)
+        Memories(folder, ONE).add(as_keys(keys), np.concatenate(states), np.array(lengths))
+    memories = Memories(folder, ONE)
     wanted = random.choice(len(stored), size=12)
     keys = [list(stored)[n] for n in wanted]
     numbers = memories.find(as_keys(keys))
@@ -34,10 +36,9 @@ def test_gather_equals_a_dictionary(shards, seed, tmp_path_factory):
 
 
 def test_unknown_keys_are_not_found(tmp_path):
-    memories = Memories(tmp_path)
-    assert memories.find(as_keys([key_of([1])])).tolist() == [-1]
-    memories.add(as_keys([key_of([1])]), np.zeros((1, 2), np.float16), np.array([1]))
-    assert Memories(tmp_path).find(as_keys([key_of([1]), key_of([2])])).tolist() == [0, -1]
+    assert Memories(tmp_path, ONE).find(as_keys([key_of([1])])).tolist() == [-1]
+    Memories(tmp_path, ONE).add(as_keys([key_of([1])]), np.zeros((1, 2), np.float16), np.array([1]))
+    assert Memories(tmp_path, ONE).find(as_keys([key_of([1]), key_of([2])])).tolist() == [0, -1]
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=1))
@@ -50,10 +51,62 @@ def test_keys_survive_the_disk_whatever_their_bytes(keys):
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_value_that_is_not_finite_is_refused(tmp_path, bad):
     with pytest.raises(DptrError, match="float16"):
-        Memories(tmp_path).add(as_keys([key_of([1])]), np.full((1, 2), bad, np.float16), np.array([1]))
+        Memories(tmp_path, ONE).add(as_keys([key_of([1])]), np.full((1, 2), bad, np.float16), np.array([1]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_memories_is_an_error(tmp_path):
     with pytest.raises(DptrError, match="holds no memories"):
-        MemoryReader(Memories(tmp_path))
+        MemoryReader(Memories(tmp_path, ONE))
+
+
+@given(
+    stored=st.sets(st.binary(min_size=16, max_size=16), min_size=1, max_size=40),
+    same_half=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_table_finds_as_a_dictionary_does(stored, same_half, seed, tmp_path_factory):
+    """Also where keys share their first half, which chance will never bring about."""
+    keys = [*sorted(stored), *(b"\7" * 8 + bytes([n]) * 8 for n in range(same_half))]
+    np.random.default_rng(seed).shuffle(keys)
+    keys = list(dict.fromkeys(keys))
+    memories = Memories(tmp_path_factory.mktemp("table"), ONE)
+    for part in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+        if part:
+            memories.add(as_keys(part), np.zeros((len(part), 4), np.float16), np.ones(len(part), np.int64))
+    table = KeyTable(memories)
+    absent = [b"\7" * 16, *(bytes([n % 256]) * 16 for n in range(5, 20))]
+    asked = [*keys, *absent]
+    where = {key: n for n, key in enumerate(keys)}
+    assert table.find(as_keys(asked)).tolist() == [where.get(key, -1) for key in asked]
+
+
+@pytest.mark.parametrize("width", [4, 6, 7])
+def test_flipped_bit_of_a_state_is_noticed_when_it_is_read(tmp_path, width):
+    """Whatever the width: words of 8 bytes or of 2."""
+    random = np.random.default_rng(0)
+    states = random.normal(size=(12, width)).astype(np.float16)
+    Memories(tmp_path, ONE).add(as_keys([key_of([n]) for n in range(4)]), states, np.array([1, 5, 2, 4]))
+    path = tmp_path / "00000.h5"
+    memories, data = Memories(tmp_path, ONE), path.read_bytes()
+    offset = memories.entries[0].datasets["states"].offset
+    for bit in range(0, states.nbytes * 8, 5):
+        changed = bytearray(data)
+        changed[offset + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        hit = int(np.searchsorted([1, 6, 8, 12], bit // 8 // (2 * width), side="right"))
+        with pytest.raises(Damaged, match="00000.h5 is damaged: the states of a memory changed"):
+            MemoryReader(memories).gather(np.array([hit, (hit + 1) % 4]))
+        MemoryReader(memories).gather(np.array([(hit + 1) % 4, (hit + 2) % 4]))
+
+
+def test_opening_reads_no_states(tmp_path):
+    """The states of a shard can be anything at all: the memories are opened and found without them."""
+    Memories(tmp_path, ONE).add(as_keys([key_of([1])]), np.ones((3, 4), np.float16), np.array([3]))
+    memories = Memories(tmp_path, ONE)
+    place = memories.entries[0].datasets["states"]
+    with (tmp_path / "00000.h5").open("r+b") as file:
+        file.seek(place.offset)
+        file.write(b"\xff" * 24)
+    assert memories.find(as_keys([key_of([1])])).tolist() == [0]

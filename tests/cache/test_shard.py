@@ -2,6 +2,7 @@
 
 import resource
 from contextlib import contextmanager
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.errors import DptrError
-from cache.shard import map_dataset, open_shard, pack_strings, unpack_strings, write_shard
+from cache.errors import Damaged, DptrError
+from cache.shard import Place, Shard, pack_strings, unpack_strings, write_shard
 
 
 @contextmanager
@@ -26,46 +27,83 @@ def file_size_limit(limit: int):
 
 def test_plain_h5py_reads_what_was_written(tmp_path):
     states = np.random.default_rng(0).normal(size=(1000, 7)).astype(np.float16)
-    size, _ = write_shard(tmp_path / "0.h5", {"states": states, "one": np.arange(3)})
+    entry = write_shard(tmp_path / "0.h5", 1000, {"states": states, "one": np.arange(3)})
     with h5py.File(tmp_path / "0.h5") as file:
         assert (file["states"][:] == states).all()
         assert file["states"].chunks is None
         assert file["one"][:].tolist() == [0, 1, 2]
-    with open_shard(tmp_path / "0.h5", size) as file:
-        mapped = map_dataset(file["states"])
-    assert (mapped == states).all()
+        assert {n: (d.id.get_offset(), d.shape, d.dtype.str) for n, d in file.items()} == {
+            name: (place.offset, place.shape, place.dtype) for name, place in entry.datasets.items()
+        }
+    shard = Shard(tmp_path, entry)
+    assert (shard.map("states") == states).all()
+    assert (shard.read("states") == states).all()
+    into = np.empty_like(states)
+    assert shard.read("states", into) is into
+    assert (into == states).all()
+
+
+def test_empty_arrays_come_back(tmp_path):
+    entry = write_shard(tmp_path / "0.h5", 1, {"prefix": np.empty((0, 4), np.float16), "a": np.ones(3)})
+    assert Shard(tmp_path, entry).read("prefix").shape == (0, 4)
 
 
 def test_same_arrays_give_the_same_bytes(tmp_path):
     arrays = {"a": np.arange(10_000), "b": np.ones((4, 4), np.float16)}
-    assert write_shard(tmp_path / "0.h5", arrays) == write_shard(tmp_path / "1.h5", arrays)
+    one, other = write_shard(tmp_path / "0.h5", 4, arrays), write_shard(tmp_path / "1.h5", 4, arrays)
+    assert one == replace(other, shard="0.h5")
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
 
 
 def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     with file_size_limit(4096), pytest.raises(DptrError, match="cannot write .*0.h5"):
-        write_shard(tmp_path / "0.h5", {"a": np.zeros(100_000)})
+        write_shard(tmp_path / "0.h5", 1, {"a": np.zeros(100_000)})
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("keep", [0, 1, 100, 4095, 4096])
+@pytest.mark.parametrize("keep", [0, 1, 100, 4095, 4096, 11_999])
 def test_shortened_shard_is_named(tmp_path, keep):
     path = tmp_path / "0.h5"
-    size, _ = write_shard(path, {"a": np.zeros(1000)})
+    entry = write_shard(path, 1, {"a": np.zeros(1000)})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DptrError, match="0.h5 cannot be read"):
-        open_shard(path, size)
+    with pytest.raises(Damaged, match=f"0.h5 is damaged: it has {keep:,} bytes where"):
+        Shard(tmp_path, entry)
 
 
 def test_missing_shard_is_named(tmp_path):
-    with pytest.raises(DptrError, match="0.h5 cannot be read"):
-        open_shard(tmp_path / "0.h5", 5)
+    entry = write_shard(tmp_path / "0.h5", 1, {"a": np.zeros(1000)})
+    (tmp_path / "0.h5").unlink()
+    with pytest.raises(Damaged, match="0.h5 is damaged: it cannot be read"):
+        Shard(tmp_path, entry)
 
 
-@given(strings=st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_every_flipped_bit_of_a_dataset_is_noticed_by_reading_it(tmp_path):
+    path = tmp_path / "0.h5"
+    entry = write_shard(path, 1, {"a": np.arange(4), "b": np.arange(2)})
+    data, place = path.read_bytes(), entry.datasets["a"]
+    for bit in range(32 * 8):
+        changed = bytearray(data)
+        changed[place.offset + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(Damaged, match="its a is not what was written"):
+            Shard(tmp_path, entry).read("a")
+        assert Shard(tmp_path, entry).read("b").tolist() == [0, 1]
+
+
+def test_manifest_that_points_nowhere_is_damage(tmp_path):
+    entry = write_shard(tmp_path / "0.h5", 1, {"a": np.arange(4)})
+    with pytest.raises(Damaged, match="it has no b"):
+        Shard(tmp_path, entry).read("b")
+    far = replace(entry, datasets={"a": Place(1 << 40, (4,), "<i8", 0)})
+    with pytest.raises(Damaged, match="behind the file"):
+        Shard(tmp_path, far).map("a")
+    with pytest.raises(Damaged, match="not what was written"):
+        Shard(tmp_path, far).read("a")
+
+
+@given(strings=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 @settings(max_examples=50)
 def test_strings_come_back(strings, tmp_path_factory):
-    path = tmp_path_factory.mktemp("strings") / "0.h5"
-    size, _ = write_shard(path, pack_strings("labels", strings))
-    with open_shard(path, size) as file:
-        assert unpack_strings(file, "labels") == strings
+    folder = tmp_path_factory.mktemp("strings")
+    entry = write_shard(folder / "0.h5", len(strings), pack_strings("labels", strings))
+    assert unpack_strings(Shard(folder, entry), "labels") == strings

@@ -7,26 +7,34 @@ import pytest
 
 from cache.errors import DptrError, WrongUse
 from cache.info import describe, show
-from cache.space import create_space, open_space
+from cache.space import complete_space, open_space
 from tests.cache.test_fingerprint import ONE, replace
 
 
 @pytest.fixture
 def space(tmp_path):
-    return create_space(tmp_path, ONE, np.ones((5, 4), np.float16), np.eye(4, dtype=np.float32))
+    return make(tmp_path, ONE, np.ones((5, 4), np.float16))
+
+
+def make(cache, fingerprint, prefix):
+    folder = cache / fingerprint.folder
+    folder.mkdir()
+    return complete_space(
+        folder, fingerprint, lambda: {"prefix": prefix, "text_projection": np.eye(4, dtype=np.float32)}
+    )
 
 
 def test_space_comes_back(space, tmp_path):
     again = open_space(tmp_path)
     assert again.fingerprint == ONE
-    prefix, projection = again.constants()
-    assert prefix.shape == (5, 4)
-    assert projection.shape == (4, 4)
+    assert {name: array.shape for name, array in again.constants().items()} == {
+        "prefix": (5, 4),
+        "text_projection": (4, 4),
+    }
 
 
 def test_empty_prefix_can_be_stored(tmp_path):
-    space = create_space(tmp_path, ONE, np.empty((0, 4), np.float16), np.eye(4, dtype=np.float32))
-    assert space.constants()[0].shape == (0, 4)
+    assert make(tmp_path, ONE, np.empty((0, 4), np.float16)).constants()["prefix"].shape == (0, 4)
 
 
 def test_no_cache_says_what_to_do(tmp_path):
@@ -37,7 +45,7 @@ def test_no_cache_says_what_to_do(tmp_path):
 
 
 def test_one_of_several_must_be_chosen(space, tmp_path):
-    other = create_space(tmp_path, replace(ONE, layout="full"), *space.constants())
+    other = make(tmp_path, replace(ONE, layout="full"), np.empty((0, 4), np.float16))
     with pytest.raises(WrongUse, match="choose one with --space"):
         open_space(tmp_path)
     assert open_space(tmp_path, other.name).digest == other.digest
@@ -57,8 +65,11 @@ def test_damaged_space_is_named(space, tmp_path, text):
 
 
 def test_damaged_constants_are_named(space):
-    (space.folder / "constants.h5").write_bytes(b"x")
-    with pytest.raises(DptrError, match="constants.h5 cannot be read"):
+    (space.folder / "constants" / "00000.h5").write_bytes(b"x")
+    with pytest.raises(DptrError, match="constants/00000.h5 is damaged"):
+        space.constants()
+    (space.folder / "constants" / "manifest.jsonl").unlink()
+    with pytest.raises(DptrError, match="constants is damaged: it is empty"):
         space.constants()
 
 

@@ -12,7 +12,8 @@ import pytest
 
 import pipeline.embed_text as stage
 from cache.errors import DptrError
-from cache.memories import MemoryReader, as_keys
+from cache.keys import as_keys
+from cache.memories import MemoryReader
 from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
@@ -24,7 +25,7 @@ def states_of(cache, encoder, corpus, label):
     space = open_space(cache)
     found = space.corpus(corpus)
     key = found.keys()[found.labels().index(label)]
-    memories = space.memories()
+    memories = space.memories
     return MemoryReader(memories).gather(memories.find(as_keys([key.ljust(16, b"\0")])))[0]
 
 

@@ -14,7 +14,7 @@ def test_cleaning_is_the_released_one():
 
 def test_losses_are_counted_by_reason():
     labels = collect(["Hello", "", "  ", "Hello", "汉字", "x" * 26, "naïve", "a b"])
-    assert labels.counts == {"Hello": 2, "naive": 1, "ab": 1}
+    assert dict(labels) == {"Hello": 2, "naive": 1, "ab": 1}
     assert labels.dropped == {"empty": 2, "without any ASCII character": 1, "longer than 25 characters": 1}
     assert labels.altered == 1
     assert labels.report().startswith("8 read, 3 different labels; 2 empty; 1 without")
@@ -23,5 +23,5 @@ def test_losses_are_counted_by_reason():
 @given(st.lists(st.text()))
 def test_nothing_is_lost_silently(texts):
     labels = collect(texts)
-    assert labels.read == len(texts) == sum(labels.counts.values()) + sum(labels.dropped.values())
-    assert all(label.isascii() and not any(c.isspace() for c in label) and label for label in labels.counts)
+    assert labels.read == len(texts) == sum(dict(labels).values()) + sum(labels.dropped.values())
+    assert all(label.isascii() and not any(c.isspace() for c in label) and label for label, _ in labels)

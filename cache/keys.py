@@ -1,0 +1,65 @@
+"""Keys: 16 bytes that name a memory or a picture, and the table that finds them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.collection import Collection
+
+Keys = NDArray[np.bytes_]  # (n,) of dtype S16: sorts and compares as 16 plain bytes
+
+
+def as_keys(keys: Sequence[bytes]) -> Keys:
+    """Digests as one array (n,) of S16."""
+    return np.frombuffer(b"".join(keys), "S16")
+
+
+def keys_to_disk(keys: Keys) -> NDArray[np.uint8]:
+    """(n,) S16 to (n, 16) uint8, which every HDF5 reader shows as it is."""
+    return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)
+
+
+def keys_from_disk(keys: NDArray[np.uint8]) -> Keys:
+    """Inverse of `keys_to_disk`."""
+    return np.ascontiguousarray(keys).view("S16").reshape(-1)
+
+
+def read_keys(collection: Collection) -> Keys:
+    """The keys of all rows of a collection whose shards have them, (n,) S16."""
+    keys = [keys_from_disk(shard.read("keys")) for shard in collection.shards()]
+    return np.concatenate(keys) if keys else np.empty(0, "S16")
+
+
+class KeyTable:
+    """Finds the keys of a collection in 20 bytes each: two sorted halves of 8 bytes, and where the key stood."""
+
+    def __init__(self, collection: Collection) -> None:
+        """Reads all keys; 32 bytes each while it sorts."""
+        first, second = np.empty((2, collection.rows), np.uint64)
+        start = 0
+        for shard in collection.shards():
+            end = start + shard.entry.rows
+            first[start:end], second[start:end] = shard.read("keys").view(np.uint64).T
+            start = end
+        order = np.argsort(first)
+        self._first, first = first[order], second  # the unsorted half is let go before the other is sorted
+        self._second = first[order]
+        self._order = order.astype(np.uint32 if len(order) < 2**32 else np.int64)
+        self._run = 1  # longest run of keys with equal first halves: more than 1 for one table of a billion in 40
+        while (self._first[self._run :] == self._first[: -self._run]).any():
+            self._run += 1
+
+    def find(self, keys: Keys) -> NDArray[np.int64]:
+        """The row of each key (m,) in the collection, or -1."""
+        found = np.full(len(keys), -1)
+        if not len(self._order):
+            return found
+        first, second = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2).T
+        place = np.searchsorted(self._first, first)
+        for _ in range(self._run):
+            here = place.clip(max=len(self._order) - 1)
+            same = (self._first[here] == first) & (self._second[here] == second)
+            found[same] = self._order[here[same]]
+            place += 1
+        return found

@@ -1,0 +1,102 @@
+"""From labels to prompts: each prompt once, and which labels point at it.
+
+Prompts are kept beside the labels, in their temporary database, so that no list of them is ever held in memory.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from cache.corpus import Corpus
+from cache.keys import as_keys
+from cache.memories import Memories, key_of
+from pipeline.encoder import Encoder
+from pipeline.labels import Labels
+
+PAGE = 1 << 14  # labels or prompts looked at together
+
+T = TypeVar("T")
+
+TABLES = """
+    DROP TABLE IF EXISTS prompts; CREATE TABLE prompts (number INTEGER PRIMARY KEY, key BLOB UNIQUE, ids BLOB);
+    DROP TABLE IF EXISTS pointers; CREATE TABLE pointers (number INTEGER PRIMARY KEY, key BLOB);
+    DROP TABLE IF EXISTS held; CREATE TABLE held (number INTEGER PRIMARY KEY);
+"""
+
+
+class Prompts:
+    """The prompts of all labels that fit into the encoder's context.
+
+    `labels` is the number of these labels, `dropped` counts the lines of others by reason; `len` is the number of
+    prompts, and `bytes` what their states take on the disk.
+    """
+
+    def __init__(self, labels: Labels, encoder: Encoder) -> None:
+        """DptrError for a label that cannot be stored in the encoder's layout."""
+        self._database = labels.database
+        self._database.executescript(TABLES)
+        self._encoder = encoder
+        self.labels = 0
+        self.dropped: Counter[str] = Counter()
+        rows = self._database.execute("SELECT number, label, count FROM labels ORDER BY number")
+        with tqdm(total=len(labels), desc="tokenise", unit="word", delay=2, leave=False) as progress:
+            for page in pages(rows):
+                self._add(page)
+                progress.update(len(page))
+        ((self._length,),) = self._database.execute("SELECT count(*) FROM prompts")
+        lengths = self._database.execute("SELECT length(ids) / 4, count(*) FROM prompts GROUP BY 1")
+        self.bytes = sum(count * self.size(range(length)) for length, count in lengths)
+
+    def __len__(self) -> int:
+        return int(self._length)
+
+    def size(self, ids: Sequence[int]) -> int:
+        """Bytes of a prompt's states on the disk."""
+        return self._encoder.rows(ids) * self._encoder.width * 2
+
+    def missing(self, memories: Memories) -> Iterator[tuple[bytes, list[int]]]:
+        """(key, token ids) of those that are not in the cache, in the order in which their labels came."""
+        for page in pages(self._all()):
+            found = memories.find(as_keys([key for key, _ in page]))
+            yield from (prompt for prompt, number in zip(page, found, strict=True) if number < 0)
+
+    def pointers(self, corpus: Corpus) -> Iterator[tuple[str, bytes, int]]:
+        """(label, key, occurrences) of labels that are not in the corpus."""
+        for labels in corpus.label_shards():
+            hold = "INSERT INTO held SELECT number FROM labels WHERE label = ?"
+            self._database.executemany(hold, ((label,) for label in labels))
+        return self._database.execute(
+            "SELECT label, key, count FROM pointers JOIN labels USING (number) "
+            "WHERE number NOT IN (SELECT number FROM held) ORDER BY number"
+        )
+
+    def _all(self) -> Iterator[tuple[bytes, list[int]]]:
+        rows = self._database.execute("SELECT key, ids FROM prompts ORDER BY number")
+        return ((key, np.frombuffer(ids, np.int32).tolist()) for key, ids in rows)
+
+    def _add(self, page: list[tuple[int, str, int]]) -> None:
+        prompts, pointers = [], []
+        for number, label, count in page:
+            ids = self._encoder.prompt.ids(label)
+            if len(ids) > self._encoder.context:
+                self.dropped["with a prompt longer than the encoder's context"] += count
+                continue
+            if self._encoder.layout == "compact":
+                self._encoder.prompt.check(label, ids)
+            key = key_of(ids)
+            prompts.append((key, np.array(ids, np.int32).tobytes()))
+            pointers.append((number, key))
+        self._database.executemany("INSERT OR IGNORE INTO prompts (key, ids) VALUES (?, ?)", prompts)
+        self._database.executemany("INSERT INTO pointers VALUES (?, ?)", pointers)
+        self.labels += len(pointers)
+
+
+def pages(items: Iterable[T]) -> Iterator[list[T]]:
+    """Lists of PAGE items."""
+    items = iter(items)
+    while page := list(islice(items, PAGE)):
+        yield page

@@ -1,0 +1,88 @@
+"""What is stored once a space: the encoder's constants, and a self-test that tells whether it still computes the same.
+
+The fingerprint covers what the encoder is; the self-test, what it computes here and now: another version of torch, of
+the tokenizer or of the resizing of pictures shows in it. `dptr cache verify --encoder` runs it.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cache.errors import DptrError, WrongUse
+from cache.shard import pack_strings
+from cache.space import Space
+from pipeline.encoder import Encoder
+
+LABELS = ["street", "Hello", "EXIT", "1984", "$4.99", "12:30", "don't", "a", "Llanfairpwllgwyngyll", "it's-me@home.org"]
+AGREE = {"fp32": 0.9999, "bf16": 0.999}  # smallest cosine of a row; stored rows are rounded to float16
+
+
+def constants(encoder: Encoder) -> dict[str, NDArray[Any]]:
+    """`prefix` (P, D), `text_projection` (D, E), `selftest_labels` and `selftest_states` (ΣL, D), the memories of their
+    prompts; where the image tower can be used, `selftest_picture` (H, W, 3) uint8 and `selftest_tokens` (T, E).
+    """
+    found = {
+        "prefix": encoder.prefix_states(),
+        "text_projection": encoder.text_projection.numpy(),
+        **pack_strings("selftest_labels", LABELS),
+        "selftest_states": encoder.text_states([encoder.prompt.ids(label) for label in LABELS]),
+    }
+    picture = _picture()
+    try:
+        found["selftest_tokens"] = _tokens(encoder, picture)
+        found["selftest_picture"] = picture
+    except WrongUse:  # a tower whose tokens cannot be had is no reason against embedding text with it
+        pass
+    return found
+
+
+def check(space: Space, pretrained: str | None = None, device: str = "auto") -> dict[str, float]:
+    """Smallest cosines of the rows that the space's encoder gives now and those it gave: "text", and "image" if stored.
+
+    The encoder is the one that space.json names; `pretrained` says where its weights lie now. Raises DptrError, with
+    the differing fields, if that is another encoder, or if the rows are others.
+    """
+    made = space.fingerprint
+    weights = pretrained or made.pretrained
+    encoder = Encoder(
+        made.model, weights, prompt=made.prompt, layout=made.layout, precision=made.compute, device=device
+    )
+    if encoder.fingerprint.digest != made.digest:
+        differing = "; ".join(made.differences(encoder.fingerprint))
+        raise DptrError(f"{space.name} was made by another encoder (the space's / this one's): {differing}.")
+    stored = space.constants()
+    text, ends = stored["selftest_labels"].tobytes(), stored["selftest_labels_offsets"]
+    ids = [encoder.prompt.ids(text[a:b].decode()) for a, b in pairwise(ends)]
+    found = {"text": _agreement(stored["selftest_states"], encoder.text_states(ids))}
+    if "selftest_picture" in stored:
+        found["image"] = _agreement(stored["selftest_tokens"], _tokens(encoder, stored["selftest_picture"]))
+    for what, cosine in found.items():
+        if cosine < AGREE[made.compute]:
+            raise DptrError(
+                f"the encoder of {space.name} does not compute what it did: the smallest cosine of its {what} features "
+                f"and those stored is {cosine:.6f}. The versions of torch, open_clip and pillow may be others now: "
+                "embed again into a new --cache, or go back to those."
+            )
+    return found
+
+
+def _tokens(encoder: Encoder, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
+    pixels = encoder.preprocess(Image.fromarray(picture))
+    return encoder.image_tokens(pixels[None])[0]
+
+
+def _agreement(stored: NDArray[np.float16], now: NDArray[np.float16]) -> float:
+    if stored.shape != now.shape:
+        return -1.0
+    a, b = stored.astype(np.float64), now.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / np.maximum(norms, 1e-12)).min())
+
+
+def _picture() -> NDArray[np.uint8]:
+    """Ramps and a fine pattern, (150, 210, 3): resizing it another way changes it."""
+    y, x = np.mgrid[:150, :210]
+    return np.stack([x, y * 255 // 149, (x * y) % 256], -1).astype(np.uint8)
