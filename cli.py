@@ -4,73 +4,30 @@ Commands only: each parses, imports what it needs, calls one function and prints
 before a command runs, so that --help answers at once.
 """
 
-import json
-import os
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
+from cli_cache import cache_app
+from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
 from pipeline.labels import MAX_LENGTH
 from pipeline.prompt import PROMPT
 
-if not sys.stderr.isatty():
-    os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
-
-
-class Commands(TyperGroup):
-    """Turns what a user can cause into one sentence and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DptrError as error:
-            raise _exit(str(error), error.exit_code) from error
-        except KeyboardInterrupt as error:
-            raise _exit("stopped; what was committed before is kept", 130) from error
-        except BrokenPipeError:
-            raise  # `dptr ... | head` is no failure
-        except OSError as error:
-            raise _exit(f"{error.filename or 'the system'}: {error.strerror or error}", 1) from error
-
-
-def _exit(message: str, code: int) -> typer.Exit:
-    typer.secho(f"error: {message}", fg="red", err=True)
-    return typer.Exit(code)
-
-
-def say(text: str) -> None:
-    """A line for a person; programs read stdout."""
-    typer.echo(text, err=True)
-
-
-def finish(text: str, summary: Any, as_json: bool) -> None:
-    """The result of a command, for a person or for a program."""
-    typer.echo(json.dumps(summary, indent=2) if as_json else text)
-
-
-HELP: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(cls=Commands, help="Embed words and photographs once; pre-train text readers many times.", **HELP)
-cache_app = typer.Typer(cls=Commands, help="Look at a cache.", **HELP)
 app.add_typer(cache_app, name="cache")
 
-CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
 Model = Annotated[str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.")]
 Pretrained = Annotated[str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.")]
 PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.")]
 Layout = Annotated[str, typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.")]
 Column = Annotated[str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.")]
 Split = Annotated[str, typer.Option(help="Split of a dataset.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
-DEFAULT_CACHE = Path("dptr-cache")
 DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 
 
@@ -156,7 +113,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     bank: Annotated[str | None, typer.Option(help="Bank to perturb memories with; none: no perturbation.")] = None,
     cache: CacheDir = DEFAULT_CACHE,
-    space: Annotated[str | None, typer.Option(help="Space, if the cache has several: the start of its name.")] = None,
+    space: SpaceName = None,
     depth: Annotated[int, typer.Option(help="Layers of the decoder.")] = 6,
     width: Annotated[int | None, typer.Option(help="Width of the decoder (default: that of the memories).")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads (default: one for each 64 of width).")] = None,
@@ -219,15 +176,6 @@ def demo(
     from demo import demo as run_demo
 
     typer.echo(run_demo(out, say))
-
-
-@cache_app.command()
-def info(cache: CacheDir = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """What is in a cache: spaces, corpora, banks, counts, bytes, fingerprints."""
-    from cache.info import describe, show
-
-    found = describe(cache)
-    finish(show(found), found, as_json)
 
 
 def _encoder(model: str, pretrained: str, prompt: str, layout: str, precision: str, device: str) -> Any:

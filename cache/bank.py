@@ -82,7 +82,7 @@ class Bank(Collection):
         if hashlib.sha256(data[:-32]).digest() != data[-32:]:
             raise Damaged(path, "it is not what was written")
         index = faiss.deserialize_index(np.frombuffer(data[:-32], np.uint8))
-        if index.ntotal > self.rows:
+        if index.ntotal > Bank(self.folder, self.fingerprint).rows:  # it may have grown since this one was opened
             raise Damaged(path, f"it has {index.ntotal:,} pictures and the bank {self.rows:,}")
         return index
 

@@ -10,8 +10,9 @@ Every shard holds the fingerprint of the space it was made for, so it cannot pas
 
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cache.seal import seal, unseal
 from cache.shard import Entry, Shard, write_shard
 
 MANIFEST = "manifest.jsonl"
+_SHARD = re.compile(r"\d{5,}\.h5")
 
 
 class Collection:
@@ -38,7 +40,7 @@ class Collection:
         if damage:
             raise Damaged(folder / MANIFEST, damage[0])
         for entry in self.entries:
-            self.check_origin(entry)
+            check_origin(folder, entry, fingerprint)
 
     @property
     def name(self) -> str:
@@ -62,13 +64,21 @@ class Collection:
             self._end = _append_line(self.folder / MANIFEST, self._end, _line(entry))
             self.entries.append(entry)
         else:  # a shard between was dropped, and this is it again
-            self.rewrite([*self.entries[:number], entry, *self.entries[number:]])
+            self.entries.insert(number, entry)
+            self._end = write_manifest(self.folder, self.entries)
 
-    def rewrite(self, entries: Sequence[Entry]) -> None:
-        """Make these, in the order of their numbers, the shards that exist; the files of others may then go."""
-        text = "".join(map(_line, entries)).encode()
-        write_whole(self.folder / MANIFEST, text)
-        self.entries, self._end = list(entries), len(text)
+    def replace(self, kept: Sequence[Entry], more: Iterable[tuple[int, Mapping[str, NDArray[Any]]]]) -> None:
+        """Let all shards go but those kept, and put more (rows, datasets) behind; in one step, as readers see it."""
+        origin = np.frombuffer(self._origin, np.uint8)
+        first = _number(self.entries[-1]) + 1 if self.entries else 0
+        added = [
+            write_shard(self.folder / _name(number), rows, {**datasets, "fingerprint": origin})
+            for number, (rows, datasets) in enumerate(more, first)
+        ]
+        self.entries = [*kept, *added]
+        self._end = write_manifest(self.folder, self.entries)
+        for path in unlisted(self.folder):
+            path.unlink()
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order. DptrError if one was removed meanwhile by `cache gc` or a repair."""
@@ -79,23 +89,6 @@ class Collection:
             self._check_unchanged()
             raise
         self._check_unchanged()
-
-    def check_origin(self, entry: Entry) -> None:
-        """DptrError, naming the differing fields with both values, if a shard was made for another encoder."""
-        place = entry.datasets.get("fingerprint")
-        if place and place.crc32 == zlib.crc32(self._origin):
-            return
-        shard = Shard(self.folder, entry)
-        try:
-            other = Fingerprint.from_json(shard.read("fingerprint").tobytes())
-        except (ValueError, TypeError) as error:
-            raise Damaged(shard.path, f"its fingerprint is none ({error})") from error
-        if other.digest != self.fingerprint.digest:
-            raise DptrError(
-                f"{shard.path} was made by another encoder than its space, and features of two encoders never meet. "
-                f"They differ (the space's / the shard's) in {'; '.join(self.fingerprint.differences(other))}. "
-                "Move it back to the space it came from."
-            )
 
     def _check_unchanged(self) -> None:
         now = {(e.shard, e.sha256) for e in read_manifest(self.folder / MANIFEST)[0]}
@@ -127,6 +120,38 @@ def read_manifest(path: Path) -> tuple[list[Entry], int, list[str]]:
     if _is_whole(unfinished):
         damage.append("its last line does not end")
     return entries, len(data) - len(unfinished), damage
+
+
+def write_manifest(folder: Path, entries: Sequence[Entry]) -> int:
+    """Make these the shards that exist, in the order of their numbers; where the manifest ends."""
+    text = "".join(map(_line, entries)).encode()
+    write_whole(folder / MANIFEST, text)
+    return len(text)
+
+
+def unlisted(folder: Path) -> list[Path]:
+    """Files that a writer left unfinished or let go: temporary ones, and shards that no manifest line names."""
+    listed = {e.shard for e in read_manifest(folder / MANIFEST)[0]}
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [p for p in found if p.name.endswith(".tmp") or (_SHARD.fullmatch(p.name) and p.name not in listed)]
+
+
+def check_origin(folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
+    """DptrError, naming the differing fields with both values, if a shard was made for another encoder."""
+    place = entry.datasets.get("fingerprint")
+    if place and place.crc32 == zlib.crc32(fingerprint.to_json()):
+        return
+    shard = Shard(folder, entry)
+    try:
+        other = Fingerprint.from_json(shard.read("fingerprint").tobytes())
+    except (ValueError, TypeError) as error:
+        raise Damaged(shard.path, f"its fingerprint is none ({error})") from error
+    if other.digest != fingerprint.digest:
+        raise DptrError(
+            f"{shard.path} was made by another encoder than its space, and features of two encoders never meet. "
+            f"They differ (the space's / the shard's) in {'; '.join(fingerprint.differences(other))}. "
+            "Move it back to the space it came from."
+        )
 
 
 def _is_whole(line: bytes) -> bool:

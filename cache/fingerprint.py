@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from cache.seal import seal, unseal
@@ -57,6 +58,10 @@ class Fingerprint:
 
     def to_json(self) -> bytes:
         """The text of space.json, which every shard of the space holds as well."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> bytes:
         return (seal({**asdict(self), "digest": self.digest}, indent=2) + "\n").encode()
 
     @classmethod

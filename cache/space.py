@@ -1,6 +1,6 @@
 """A space: all that one encoder produced. A cache is a folder of spaces; features of two spaces never meet."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,11 @@ class Space:
         """The collection of one shard that holds the constants, none before the space is finished."""
         return Collection(self.folder / "constants", self.fingerprint)
 
-    def collections(self) -> Iterator[Path]:
-        """The folders of all collections."""
-        yield from (self.folder / "constants", self.folder / "memories")
-        yield from (self.folder / "corpora" / name for name in self.corpora())
-        yield from (self.folder / "banks" / name for name in self.banks())
+
+def collections(space: Path) -> list[Path]:
+    """The folders of all collections of a space."""
+    named = [space / kind / name for kind in ("corpora", "banks") for name in _folders(space / kind)]
+    return [space / "constants", space / "memories", *named]
 
 
 def _existing(found: Any, what: str, space: Space, others: list[str], command: str) -> Any:

@@ -93,6 +93,6 @@ def test_damage_to_index_and_list_is_named(bank):
 
 def test_index_of_a_larger_bank_is_refused(bank):
     bank.write_index()
-    bank.rewrite(bank.entries[:1])
+    bank.replace(bank.entries[:1], [])
     with pytest.raises(Damaged, match="it has 8 pictures and the bank 4"):
         bank.index()

@@ -1,0 +1,139 @@
+"""A corpus or a bank as plain arrays for other tools: `dptr cache export`.
+
+A corpus becomes
+    labels.parquet      label, count, memory (its number), start and rows (where its rows stand in memories.npy)
+    memories.npy        (ΣL, D) float16, each memory once, in the order in which labels first point at them
+    prefix.npy          (P, D) float16, the rows that stand before each memory's own
+    text_projection.npy (D, E) float32
+and a bank
+    pictures.parquet    id (the name in its source), key (blake2b of the encoded picture, hexadecimal)
+    features.npy        (N, T, E) float16, class token first
+each with space.json. Nothing is held in memory beyond a few thousand memories or one shard.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.bank import Bank
+from cache.errors import DptrError, WrongUse
+from cache.files import cannot_write, make_folder, sync_folder
+from cache.keys import keys_from_disk
+from cache.memories import MemoryReader
+from cache.shard import unpack_strings
+from cache.space import SPACE, Space
+
+PAGE = 4096  # memories written together
+
+
+def export_corpus(space: Space, name: str, out: Path, progress: Callable[[int], object]) -> int:
+    """Write a corpus to the folder `out`; how many labels. `progress` is told labels and memories done.
+
+    Raises WrongUse if there is no such corpus or `out` exists, DptrError if memories are missing or a write fails.
+    """
+    corpus = space.existing_corpus(name)
+    numbers = space.memories.find(corpus.keys())
+    if (numbers < 0).any():
+        missing = f"{(numbers < 0).sum():,} labels of corpus '{name}' have no memory"
+        raise DptrError(f"{missing}: run the embed-text command that made it once more.")
+    unique, first, place = np.unique(numbers, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # memories by the first label that points at them
+    place, unique = np.argsort(order)[place], unique[order]
+    reader = MemoryReader(space.memories)
+    rows = reader.length[unique]
+    starts = np.cumsum(rows) - rows
+    with _folder(out, space) as folder:
+        for array in ("prefix", "text_projection"):
+            np.save(folder / f"{array}.npy", space.constants()[array])
+        _save_rows(folder / "memories.npy", (int(rows.sum()), reader.width), _gathered(reader, unique, progress))
+        done = 0
+
+        def tables() -> Iterator[dict[str, Any]]:
+            nonlocal done
+            for shard in corpus.shards():
+                here = place[done : done + shard.entry.rows]
+                done += len(here)
+                labels, counts = unpack_strings(shard, "labels"), shard.read("counts")
+                yield {"label": labels, "count": counts, "memory": here, "start": starts[here], "rows": rows[here]}
+                progress(len(here))
+
+        _save_table(folder / "labels.parquet", tables())
+    return corpus.rows
+
+
+def export_bank(space: Space, name: str, out: Path, progress: Callable[[int], object]) -> int:
+    """Write a bank to the folder `out`; how many pictures. Raises as `export_corpus` does."""
+    bank = space.existing_bank(name)
+    shape = (bank.rows, *bank.entries[0].datasets["features"].shape[1:])
+    with _folder(out, space) as folder:
+        _save_table(folder / "pictures.parquet", _pictures(bank))
+        _save_rows(folder / "features.npy", shape, _features(bank, progress))
+    return bank.rows
+
+
+def _gathered(reader: MemoryReader, numbers: NDArray[Any], progress: Callable[[int], object]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(numbers), PAGE):
+        part = numbers[start : start + PAGE]
+        yield reader.gather(part)[0]
+        progress(len(part))
+
+
+def _pictures(bank: Bank) -> Iterator[dict[str, Any]]:
+    for shard in bank.shards():
+        keys = keys_from_disk(shard.read("keys")).tolist()
+        yield {"id": unpack_strings(shard, "ids"), "key": [k.ljust(16, b"\0").hex() for k in keys]}
+
+
+def _features(bank: Bank, progress: Callable[[int], object]) -> Iterator[NDArray[Any]]:
+    for shard in bank.shards():
+        yield shard.read("features")
+        progress(shard.entry.rows)
+
+
+@contextmanager
+def _folder(out: Path, space: Space) -> Iterator[Path]:
+    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
+    if out.exists():
+        raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
+    unfinished = out.with_name(out.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make_folder(unfinished)
+    try:
+        shutil.copyfile(space.folder / SPACE, unfinished / SPACE)
+        yield unfinished
+        os.rename(unfinished, out)
+        sync_folder(out.absolute().parent)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _save_rows(path: Path, shape: tuple[int, ...], parts: Iterable[NDArray[Any]]) -> None:
+    """One .npy of float16 out of many parts of its rows."""
+    with path.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)
+
+
+def _save_table(path: Path, tables: Iterable[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    writer = None
+    try:
+        for columns in tables:
+            table = pa.table(columns)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer:
+            writer.close()

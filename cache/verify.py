@@ -1,0 +1,186 @@
+"""Whether a cache is still what was written: `dptr cache verify [--repair]`.
+
+Every byte of every shard is read and compared with its checksum, several shards at a time. A repair takes what is
+damaged out of the manifest and off the disk, so that the embed command that made it makes it again.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cache.bank import INDEX, SKIPPED, Bank
+from cache.collection import MANIFEST, check_origin, read_manifest, unlisted, write_manifest
+from cache.corpus import Corpus
+from cache.errors import Damaged, DptrError, WrongUse
+from cache.files import write_whole
+from cache.fingerprint import Fingerprint
+from cache.lock import writing
+from cache.memories import Memories
+from cache.shard import Entry, Shard
+from cache.space import SPACE, Space, collections
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it was written: which file, what is wrong, and what becomes of it."""
+
+    path: str  # within the cache
+    what: str
+    remedy: str
+
+
+@dataclass
+class Verification:
+    """What was looked at and what was found."""
+
+    shards: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)  # files that a writer never finished, or whose line was lost
+    repaired: int = 0  # of the problems
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int], object]) -> Verification:
+    """Read everything in a cache, or in the spaces whose name begins with `space`; `progress` is told bytes read.
+
+    Raises WrongUse if there is no such space, DptrError if `repair` is asked for while another process writes.
+    """
+    found = Verification()
+    folders = [p for p in sorted(cache.iterdir()) if _is_space(p)] if cache.is_dir() else []
+    folders = [p for p in folders if p.name.startswith(space or "")]
+    if not folders:
+        raise WrongUse(f"there is no space{f' {space!r}' if space else ''} in {cache}: name another --cache.")
+    for folder in folders:
+        with writing(folder) if repair else nullcontext():
+            _Check(cache, folder, repair, progress, found).run()
+    return found
+
+
+def bytes_listed(cache: Path, space: str | None) -> int:
+    """How many bytes `verify` will read."""
+    manifests = (m for p in sorted(cache.glob(f"{space or ''}*")) for m in p.rglob(MANIFEST))
+    return sum(e.bytes for m in manifests for e in read_manifest(m)[0])
+
+
+@dataclass
+class _Check:
+    cache: Path
+    folder: Path
+    repair: bool
+    progress: Callable[[int], object]
+    found: Verification
+
+    def run(self) -> None:
+        """One space, from its name to its last label."""
+        fingerprint = self._fingerprint()
+        if fingerprint is None:
+            return
+        for folder in collections(self.folder):
+            self._shards(folder, fingerprint)
+        for folder in collections(self.folder):
+            try:
+                if folder.parent.name == "banks":
+                    self._bank(Bank(folder, fingerprint))
+                elif folder.parent.name == "corpora":
+                    self._references(Corpus(folder, fingerprint))
+            except DptrError:
+                pass  # what cannot be opened was named above
+
+    def _fingerprint(self) -> Fingerprint | None:
+        """That of the space; out of a shard, every one of which holds it, if space.json is damaged."""
+        try:
+            return Space(self.folder).fingerprint
+        except DptrError as error:
+            inside = next(self._fingerprints_in_shards(), None)
+            remedy = "put back from a shard" if inside else "no shard holds its text: delete the space"
+            self._problem(self.folder / SPACE, str(error), remedy, inside is not None)
+            if inside and self.repair:
+                write_whole(self.folder / SPACE, inside.to_json())
+            return inside
+
+    def _fingerprints_in_shards(self) -> Iterator[Fingerprint]:
+        for manifest in sorted(self.folder.rglob(MANIFEST)):
+            for entry in read_manifest(manifest)[0]:
+                try:
+                    inside = Fingerprint.from_json(Shard(manifest.parent, entry).read("fingerprint").tobytes())
+                except (DptrError, ValueError, TypeError):
+                    continue
+                if self.folder.name.endswith(inside.digest[:8]):
+                    yield inside
+
+    def _shards(self, folder: Path, fingerprint: Fingerprint) -> None:
+        entries, _, damage = read_manifest(folder / MANIFEST)
+        again = "embed-images" if folder.parent.name == "banks" else "embed-text"
+        for what in damage:
+            self._problem(folder / MANIFEST, what, f"taken out; {again} makes again what it named", True)
+        bad = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for entry, wrong in zip(entries, pool.map(lambda e: _damage(folder, e), entries), strict=True):
+                self.found.shards += 1
+                self.found.bytes += entry.bytes
+                self.progress(entry.bytes)
+                if wrong and entry in read_manifest(folder / MANIFEST)[0]:  # and not taken away meanwhile
+                    bad.append(entry)
+                    self._problem(folder / entry.shard, wrong, f"dropped; {again} makes it again", True)
+        self.found.unlisted += [p.relative_to(self.cache).as_posix() for p in unlisted(folder)]
+        for entry in entries:
+            self._origin(folder, entry, fingerprint)
+        if self.repair and (bad or damage):
+            if folder.parent.name == "banks":
+                (folder / INDEX).unlink(missing_ok=True)  # it covers what is no longer there
+            write_manifest(folder, [e for e in entries if e not in bad])
+            for entry in bad:
+                (folder / entry.shard).unlink(missing_ok=True)
+
+    def _origin(self, folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
+        try:
+            check_origin(folder, entry, fingerprint)
+        except Damaged:
+            pass  # named with its bytes
+        except DptrError as error:
+            self._problem(folder / entry.shard, str(error), "move it back", False)
+
+    def _bank(self, bank: Bank) -> None:
+        for name, use in ((INDEX, bank.index), (SKIPPED, bank.skipped)):
+            try:
+                use()
+            except Damaged as error:
+                self._problem(error.path, error.why, "removed; embed-images makes it again", True)
+                if self.repair:
+                    (bank.folder / name).unlink()
+
+    def _references(self, corpus: Corpus) -> None:
+        memories = Memories(self.folder / "memories", corpus.fingerprint)
+        missing = int((memories.find(corpus.keys()) < 0).sum())
+        if missing:
+            what = f"{missing:,} of its {corpus.rows:,} labels have no memory"
+            self._problem(corpus.folder, what, "embed-text makes it again", True)
+
+    def _problem(self, path: Path, what: str, remedy: str, repairable: bool) -> None:
+        self.found.problems.append(Problem(path.relative_to(self.cache).as_posix(), what, remedy))
+        self.found.repaired += self.repair and repairable
+
+
+def _is_space(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / SPACE).exists() or (folder / "constants" / MANIFEST).exists())
+
+
+def _damage(folder: Path, entry: Entry) -> str:
+    """What is wrong with a shard's bytes, nothing if they are what was written."""
+    try:
+        shard = Shard(folder, entry)
+        with shard.path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+        return "" if same else "its bytes are not those that were written"
+    except Damaged as error:
+        return error.why
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"

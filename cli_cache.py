@@ -1,0 +1,122 @@
+"""The commands that look after a cache: `dptr cache info | verify | gc | export`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache.errors import WrongUse
+from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
+
+cache_app = typer.Typer(cls=Commands, help="Look after a cache.", **HELP)
+
+
+@cache_app.command()
+def info(cache: CacheDir = DEFAULT_CACHE, as_json: Json = False) -> None:
+    """What is in a cache: spaces, corpora, banks, counts, bytes, fingerprints."""
+    from cache.info import describe, show
+
+    found = describe(cache)
+    finish(show(found), found, as_json)
+
+
+@cache_app.command()
+def verify(
+    cache: CacheDir = DEFAULT_CACHE,
+    space: SpaceName = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged, so that it is made again.")] = False,
+    encoder: Annotated[bool, typer.Option("--encoder", help="Embed the self-test again as well, and compare.")] = False,
+    pretrained: Annotated[str | None, typer.Option(help="For --encoder: where the weights are now.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Read every byte of a cache and compare it with its checksum."""
+    from cache.verify import bytes_listed
+    from cache.verify import verify as read_all
+
+    with _progress("verify", bytes_listed(cache, space), "B") as progress:
+        found = read_all(cache, space, repair, progress)
+    summary = found.to_dict()
+    lines = [f"{p.path}: {p.what}\n    {p.remedy if repair else 'with --repair: ' + p.remedy}" for p in found.problems]
+    lines += [f"{path}: no manifest names it, so it was never finished; dptr cache gc removes it" for path in found.unlisted]
+    lines.append(f"{found.shards:,} shards, {found.bytes:,} bytes read: {len(found.problems) or 'no'} problems found")
+    if encoder and not found.problems:
+        from cache.space import open_space
+        from pipeline.selftest import check
+
+        one = open_space(cache, space)
+        say("loading torch and open_clip ...")
+        summary["encoder"] = check(one, pretrained, device)
+        cosines = ", ".join(f"{what} {cosine:.6f}" for what, cosine in summary["encoder"].items())
+        lines.append(f"{one.name}: the encoder is the same, smallest cosines with what is stored: {cosines}")
+    finish("\n".join(lines), summary, as_json)
+    if len(found.problems) > found.repaired:
+        raise typer.Exit(1)
+
+
+@cache_app.command()
+def gc(
+    cache: CacheDir = DEFAULT_CACHE,
+    space: SpaceName = None,
+    drop_corpus: Annotated[list[str] | None, typer.Option(help="Corpus that is no longer wanted.")] = None,
+    drop_bank: Annotated[list[str] | None, typer.Option(help="Bank that is no longer wanted.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what no corpus or bank points at, and remove it once that is confirmed."""
+    from cache.garbage import find_garbage, remove
+    from cache.lock import writing
+    from cache.space import open_space
+
+    one = open_space(cache, space)
+    with writing(one.folder):
+        found = find_garbage(one, drop_corpus or [], drop_bank or [])
+        for folder in found.folders:
+            say(f"to be dropped: {folder.relative_to(one.folder)}")
+        for path in found.files:
+            say(f"never finished: {path.relative_to(one.folder)}")
+        say(
+            f"{one.name}: {found.memories:,} of {one.memories.rows:,} memories have no corpus that points at them, "
+            f"{len(found.files):,} files were never finished; {found.bytes:,} bytes can go"
+        )
+        if found and not yes:
+            if not sys.stdin.isatty():
+                raise WrongUse("nothing was removed: say --yes to remove it.")
+            typer.confirm("remove?", abort=True, err=True)
+        summary = {"memories": found.memories, "files": len(found.files), "bytes": found.bytes}
+        remove(found)
+    finish(f"{summary['bytes']:,} bytes removed", summary, as_json)
+
+
+@cache_app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    corpus: Annotated[str | None, typer.Option(help="Corpus to write out.")] = None,
+    bank: Annotated[str | None, typer.Option(help="Bank to write out.")] = None,
+    cache: CacheDir = DEFAULT_CACHE,
+    space: SpaceName = None,
+    as_json: Json = False,
+) -> None:
+    """Write a corpus or a bank as .npy and Parquet files for other tools."""
+    from cache.export import export_bank, export_corpus
+    from cache.space import open_space
+
+    if (corpus is None) == (bank is None):
+        raise WrongUse("say what to write out: --corpus NAME or --bank NAME.")
+    one = open_space(cache, space)
+    with _progress("export", None, "row") as progress:
+        rows = export_corpus(one, corpus, out, progress) if corpus else export_bank(one, str(bank), out, progress)
+    what = f"{rows:,} labels of corpus '{corpus}'" if corpus else f"{rows:,} pictures of bank '{bank}'"
+    files = sorted(p.name for p in out.iterdir())
+    finish(f"{what} written to {out}: {', '.join(files)}", {"rows": rows, "files": files}, as_json)
+
+
+@contextmanager
+def _progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=2, leave=False) as bar:
+        yield bar.update
