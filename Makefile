@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench faults clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 
 bench: $(VENV)/.tested  ## every figure of the README, one JSON line each
 	@for name in embed_text pretrain_step; do $(BIN)/python -m bench.$$name || exit 1; done
+
+faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)
+	TQDM_DISABLE=1 $(BIN)/python -m tests.faults
 
 clean:  ## remove .venv and what the demo made
 	rm -rf $(VENV) demo-out

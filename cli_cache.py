@@ -41,7 +41,9 @@ def verify(
         found = read_all(cache, space, repair, progress)
     summary = found.to_dict()
     lines = [f"{p.path}: {p.what}\n    {p.remedy if repair else 'with --repair: ' + p.remedy}" for p in found.problems]
-    lines += [f"{path}: no manifest names it, so it was never finished; dptr cache gc removes it" for path in found.unlisted]
+    lines += [
+        f"{path}: no manifest names it, so it was never finished; dptr cache gc removes it" for path in found.unlisted
+    ]
     lines.append(f"{found.shards:,} shards, {found.bytes:,} bytes read: {len(found.problems) or 'no'} problems found")
     if encoder and not found.problems:
         from cache.space import open_space

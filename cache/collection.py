@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import Damaged, DptrError
-from cache.files import cannot_write, make_folder, sync_folder, write_all, write_whole
+from cache.files import cannot_write, delete, make_folder, sync_folder, write_all, write_whole
 from cache.fingerprint import Fingerprint
 from cache.seal import seal, unseal
 from cache.shard import Entry, Shard, write_shard
@@ -78,7 +78,7 @@ class Collection:
         self.entries = [*kept, *added]
         self._end = write_manifest(self.folder, self.entries)
         for path in unlisted(self.folder):
-            path.unlink()
+            delete(path)
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order. DptrError if one was removed meanwhile by `cache gc` or a repair."""

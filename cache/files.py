@@ -47,6 +47,14 @@ def make_folder(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+def delete(path: Path) -> None:
+    """Remove a file if it is there; DptrError when the system refuses."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DptrError(f"cannot remove {path}: {error.strerror or error}.") from error
+
+
 def cannot_write(path: Path, error: OSError) -> DptrError:
     """The error to raise when the system refused to write `path`."""
     return DptrError(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.collection import MANIFEST, unlisted
-from cache.files import sync_folder
+from cache.files import delete
 from cache.keys import Keys, keys_from_disk
 from cache.shard import SHARD_BYTES, Shard
 from cache.space import Space, collections
@@ -63,11 +63,10 @@ def find_garbage(space: Space, corpora: Sequence[str] = (), banks: Sequence[str]
 def remove(garbage: Garbage) -> None:
     """Take it away; the space's lock must still be held. Killed on the way, the same again takes the rest."""
     for folder in garbage.folders:
-        (folder / MANIFEST).unlink()
-        sync_folder(folder)  # from here on it is empty, whatever happens
-        shutil.rmtree(folder)
+        delete(folder / MANIFEST)  # from here on it is empty, whatever happens
+        shutil.rmtree(folder, ignore_errors=True)
     for path in garbage.files:
-        path.unlink(missing_ok=True)
+        delete(path)
     memories, unused = garbage.space.memories, garbage.unused
     if unused:
         memories.replace([e for e in memories.entries if e.shard not in unused], _rest(garbage))

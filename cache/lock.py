@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import DptrError
@@ -20,15 +20,19 @@ def writing(space: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(space, error) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-            raise DptrError(f"{space} is being written by {holder}: wait for it to end, then try again.") from None
-        os.ftruncate(descriptor, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command[:500]})".encode(), 0)
+        _name_holder(descriptor, f"process {os.getpid()} on {socket.gethostname()} ({command[:500]})")
         yield
-        os.ftruncate(descriptor, 0)
+        _name_holder(descriptor, "")
+    except BlockingIOError:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
+        raise DptrError(f"{space} is being written by {holder}: wait for it to end, then try again.") from None
     finally:
         os.close(descriptor)
+
+
+def _name_holder(descriptor: int, text: str) -> None:
+    with suppress(OSError):  # on a full disk the lock holds all the same, without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)

@@ -26,7 +26,7 @@ def word_sums(states: NDArray[np.float16], starts: NDArray[np.int64]) -> NDArray
     """The sum of words of each memory, (n,): states (ΣL, D), its first rows (n,), ascending, no memory empty."""
     word = np.uint64 if states.shape[1] % 4 == 0 else np.uint16
     rows = states.view(word).sum(1, dtype=np.uint64)
-    return np.asarray(np.add.reduceat(rows, starts))
+    return np.add.reduceat(rows, starts) if len(starts) else np.empty(0, np.uint64)
 
 
 class Memories(Collection):
@@ -84,7 +84,7 @@ class MemoryReader:
         """
         lengths = self.length[numbers]
         ends = np.cumsum(lengths)
-        within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
+        within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
         source = np.repeat(self.start[numbers], lengths) + within
         shard = np.repeat(self.shard[numbers], lengths)
         states = np.empty((len(source), self.width), np.float16)

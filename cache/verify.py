@@ -17,7 +17,7 @@ from cache.bank import INDEX, SKIPPED, Bank
 from cache.collection import MANIFEST, check_origin, read_manifest, unlisted, write_manifest
 from cache.corpus import Corpus
 from cache.errors import Damaged, DptrError, WrongUse
-from cache.files import write_whole
+from cache.files import delete, write_whole
 from cache.fingerprint import Fingerprint
 from cache.lock import writing
 from cache.memories import Memories
@@ -135,10 +135,10 @@ class _Check:
             self._origin(folder, entry, fingerprint)
         if self.repair and (bad or damage):
             if folder.parent.name == "banks":
-                (folder / INDEX).unlink(missing_ok=True)  # it covers what is no longer there
+                delete(folder / INDEX)  # it covers what is no longer there
             write_manifest(folder, [e for e in entries if e not in bad])
             for entry in bad:
-                (folder / entry.shard).unlink(missing_ok=True)
+                delete(folder / entry.shard)
 
     def _origin(self, folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
         try:
@@ -155,7 +155,7 @@ class _Check:
             except Damaged as error:
                 self._problem(error.path, error.why, "removed; embed-images makes it again", True)
                 if self.repair:
-                    (bank.folder / name).unlink()
+                    delete(bank.folder / name)
 
     def _references(self, corpus: Corpus) -> None:
         memories = Memories(self.folder / "memories", corpus.fingerprint)

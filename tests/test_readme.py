@@ -65,5 +65,6 @@ def test_help_of_make_lists_the_targets():
         "test",
         "lint",
         "bench",
+        "faults",
         "clean",
     ]

@@ -1,0 +1,46 @@
+"""The long run: `python -m tests.faults [--kills N] [--calls N] [--stride N] [--disks N] [--mutations N] ...`.
+
+Each figure is how often; 0 leaves a kind out. The last line is what happened, as JSON; a fault that loses something or
+goes unnoticed ends the run with a traceback.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults import job, runs
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000, help="at random moments")
+    parser.add_argument("--calls", type=int, default=400, help="kills at system calls, spread over the job")
+    parser.add_argument("--stride", type=int, default=1, help="every so many system calls one is refused; 0: none")
+    parser.add_argument("--disks", type=int, default=8192, help="bytes between the sizes of disks that are too small")
+    parser.add_argument("--mutations", type=int, default=20_000, help="damaged files")
+    parser.add_argument("--sequences", type=int, default=300, help="sequences of everything")
+    asked = parser.parse_args()
+    happened = {}
+    with tempfile.TemporaryDirectory() as made:
+        encoder = job.prepare(Path(made))
+        for name, work in {
+            "kills": lambda folder: runs.kills(folder, encoder, asked.kills, False),
+            "calls": lambda folder: runs.kills(folder, encoder, asked.calls, True),
+            "stride": lambda folder: runs.refusals(folder, encoder, asked.stride),
+            "disks": lambda folder: runs.full_disks(folder, encoder, asked.disks),
+            "mutations": lambda folder: runs.mutations(folder, encoder, asked.mutations),
+            "sequences": lambda folder: runs.sequences(folder, encoder, asked.sequences),
+        }.items():
+            if getattr(asked, name):
+                began = time.perf_counter()
+                (Path(made) / name).mkdir()
+                happened[name] = dict(work(Path(made) / name)) | {"seconds": round(time.perf_counter() - began)}
+                print(name, happened[name], flush=True)
+    print(json.dumps(happened))
+
+
+if __name__ == "__main__":
+    main()

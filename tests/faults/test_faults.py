@@ -1,0 +1,61 @@
+"""A short run of every kind of fault; `make faults` is the long one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def happened():
+    """In a process of its own, because it forks: one thread, and nobody's patches."""
+    asked = [
+        "--kills",
+        "4",
+        "--calls",
+        "6",
+        "--stride",
+        "9",
+        "--disks",
+        "100000",
+        "--mutations",
+        "250",
+        "--sequences",
+        "5",
+    ]
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    command = [sys.executable, "-m", "tests.faults", *asked]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_killed_job_goes_on_to_the_same_bytes(happened):
+    assert happened["kills"]["kills"] >= 4
+    assert happened["calls"]["kills"] >= 6
+    assert happened["calls"]["finished byte-identical"] >= 6
+
+
+def test_refused_calls_lose_nothing(happened):
+    refused = {name for name, count in happened["stride"].items() if name.startswith("refused ") and count}
+    assert {"refused write", "refused fsync", "refused rename"} <= refused
+
+
+def test_full_disk_loses_nothing(happened):
+    if "not permitted to mount" in happened["disks"]:
+        pytest.skip("mounting a small disk needs root")
+    assert happened["disks"]["full disks told"] >= 3
+
+
+def test_no_damage_goes_unnoticed(happened):
+    assert "unnoticed" not in happened["mutations"]
+    assert happened["mutations"]["named by verify"] > 200
+    assert happened["mutations"]["repaired and made again"] >= 3
+
+
+def test_any_sequence_ends_in_the_plain_cache(happened):
+    assert happened["sequences"]["sequences"] >= 5
