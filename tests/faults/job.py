@@ -30,15 +30,8 @@ from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from tests.conftest import TINY, picture
 
-SYSTEM_CALLS = (
-    "open",
-    "write",
-    "fsync",
-    "rename",
-    "ftruncate",
-    "unlink",
-    "mkdir",
-)  # whatever changes the disk; SQLite's are its own
+# whatever changes the disk, but for the temporary database, which is not of the cache
+SYSTEM_CALLS = ("open", "write", "fsync", "rename", "ftruncate", "unlink", "mkdir")
 PICTURES = [*((f"{n}.png", picture(n)) for n in range(7)), ("broken.png", b"no picture")]
 
 

@@ -12,22 +12,9 @@ import pytest
 @pytest.fixture(scope="module")
 def happened():
     """In a process of its own, because it forks: one thread, and nobody's patches."""
-    asked = [
-        "--kills",
-        "4",
-        "--calls",
-        "6",
-        "--stride",
-        "9",
-        "--disks",
-        "100000",
-        "--mutations",
-        "250",
-        "--sequences",
-        "5",
-    ]
+    asked = "--kills 4 --calls 6 --stride 9 --disks 100000 --mutations 250 --sequences 5"
     environment = {**os.environ, "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-m", "tests.faults", *asked]
+    command = [sys.executable, "-m", "tests.faults", *asked.split()]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
