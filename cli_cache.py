@@ -68,7 +68,10 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what no corpus or bank points at, and remove it once that is confirmed."""
+    """Show what no corpus points at, and remove it once that is confirmed.
+
+    Memories of an embed-text that was stopped have no corpus yet: finish it first.
+    """
     from cache.garbage import find_garbage, remove
     from cache.lock import writing
     from cache.space import open_space

@@ -40,9 +40,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents; DptrError when the system refuses."""
+    """Create `folder` and its parents, so that they survive a loss of power; DptrError when the system refuses."""
+    new = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for made in new:
+            sync_folder(made.parent)
     except OSError as error:
         raise cannot_write(folder, error) from error
 

@@ -18,7 +18,9 @@ def test_imports_run_one_way():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", [*FILES, ROOT / "cli.py", ROOT / "demo.py"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*FILES, *(ROOT / f"{n}.py" for n in ("cli", "cli_cache", "console", "demo"))], ids=lambda p: p.name
+)
 def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 260
 

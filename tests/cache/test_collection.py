@@ -120,6 +120,14 @@ def test_a_line_comes_after_its_shard_is_on_the_disk(tmp_path, monkeypatch):
     ]
 
 
+def test_new_folders_are_on_the_disk_before_what_is_in_them(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda d: (synced.append(os.readlink(f"/proc/self/fd/{d}")), fsync(d))[1])
+    filled(tmp_path / "a" / "b", 1)
+    assert synced[:3] == [str(tmp_path / "a"), str(tmp_path), str(tmp_path / "a" / "b" / "00000.h5.tmp")]
+
+
 @pytest.mark.parametrize("line", [{"shard": "0"}, [], 1, {}, {"crc32": 0}])
 def test_damaged_manifest_is_named(tmp_path, line):
     (tmp_path / "manifest.jsonl").write_text(json.dumps(line) + "\n")

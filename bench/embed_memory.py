@@ -1,0 +1,60 @@
+"""Memory of embed-text against the length of the corpus: bytes that each further memory costs.
+
+    python -m bench.embed_memory
+
+Two corpora, the second five times the first, embedded and then embedded again when all is cached, which is when the
+table of keys is largest; each in a process of its own, whose peak resident memory counts. The tower has one layer,
+since its size does not grow with the corpus.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SHORT, LONG = 250_000, 1_250_000  # both longer than what fills the buffers, which are of fixed sizes
+CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 1},
+}
+EMBED = """
+import resource, sys
+from pathlib import Path
+import open_clip
+from pipeline.embed_text import embed_text
+from pipeline.encoder import Encoder
+from pipeline.labels import collect
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+open_clip.add_model_config(folder)
+encoder = Encoder("bench-tiny", "untrained:0", precision="fp32", device="cpu")
+done = embed_text(folder / f"cache-{count}", encoder, collect(f"w{n}" for n in range(count)), "words", print)
+assert done.labels == count
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    peaks: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "bench-tiny.json").write_text(json.dumps(CONFIG))
+        for state in ("new", "cached"):
+            for count in (SHORT, LONG):
+                command = [sys.executable, "-c", EMBED, folder, str(count)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                peaks[f"{state} {count}"] = int(done.stdout.split()[-1])
+    growth = {s: (peaks[f"{s} {LONG}"] - peaks[f"{s} {SHORT}"]) / (LONG - SHORT) for s in ("new", "cached")}
+    result = {
+        "bench": "embed_memory",
+        "bytes_a_further_memory_new": round(growth["new"], 1),
+        "bytes_a_further_memory_cached": round(growth["cached"], 1),
+        "goal": 32,
+        "peak_megabytes": {name: round(peak / 1e6) for name, peak in peaks.items()},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The commands that look after a cache, as a person types them."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from tests.cache.test_verify import flip
+from tests.test_cli import DPTR, run, work  # noqa: F401 (a fixture)
+
+
+@pytest.fixture
+def cache(work, tmp_path):  # noqa: F811
+    """A copy of a cache with the corpus `numbers` and the bank `photos`."""
+    return shutil.copytree(work / "dptr-cache", tmp_path / "cache")
+
+
+def test_verify_says_that_all_is_well(cache):
+    done = run("cache", "verify", "--cache", cache, "--encoder")
+    assert done.returncode == 0, done.stderr
+    assert "4 shards" in done.stdout
+    assert "no problems found" in done.stdout
+    assert "the encoder is the same, smallest cosines with what is stored: text 1.0000" in done.stdout
+
+
+def test_verify_names_damage_and_repair_drops_it(cache):
+    (path,) = cache.glob("*/memories/00000.h5")
+    flip(path)
+    name = path.relative_to(cache).as_posix()
+    done = run("cache", "verify", "--cache", cache)
+    assert done.returncode == 1
+    assert f"{name}: its bytes are not those that were written" in done.stdout
+    assert "Traceback" not in done.stderr
+    done = run("cache", "verify", "--cache", cache, "--repair", "--json")
+    assert done.returncode == 0
+    summary = json.loads(done.stdout)
+    assert [p["path"] for p in summary["problems"]] == [name, name.replace("memories/00000.h5", "corpora/numbers")]
+    assert summary["repaired"] == 2
+    done = run("cache", "verify", "--cache", cache)
+    assert done.returncode == 1
+    assert "301 of its 301 labels have no memory" in done.stdout
+
+
+def test_verify_with_another_encoder_prints_both_values(cache):
+    done = run("cache", "verify", "--cache", cache, "--encoder", "--pretrained", "untrained:7")
+    assert done.returncode == 1
+    assert "untrained_seed: 0 / 7" in done.stderr
+
+
+def test_gc_shows_and_removes_only_what_is_confirmed(cache):
+    drop = ("cache", "gc", "--cache", cache, "--drop-corpus", "numbers")
+    done = run(*drop)
+    assert done.returncode == 2
+    assert "to be dropped: corpora/numbers" in done.stderr
+    assert "301 of 301 memories have no corpus that points at them" in done.stderr
+    assert "nothing was removed: say --yes" in done.stderr
+    assert list(cache.glob("*/corpora/numbers/*.h5"))
+    done = run(*drop, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert not list(cache.glob("*/corpora/*"))
+    assert not list(cache.glob("*/memories/*.h5"))
+    assert "0 bytes can go" in run("cache", "gc", "--cache", cache).stderr
+
+
+def test_gc_asks_a_person(cache):
+    """On a terminal: `script` gives it one."""
+    for answer, left in (("n", 1), ("y", 0)):
+        command = f"{DPTR[0]} cache gc --cache {cache} --drop-bank photos"
+        subprocess.run(
+            ["script", "-qec", command, "/dev/null"], input=f"{answer}\n", text=True, capture_output=True, check=False
+        )
+        assert len(list(cache.glob("*/banks/*/*.h5"))) == left
+
+
+def test_export_writes_what_it_says(cache, tmp_path):
+    done = run("cache", "export", "--cache", cache, "--corpus", "numbers", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "301 labels of corpus 'numbers' written to" in done.stdout
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "labels.parquet",
+        "memories.npy",
+        "prefix.npy",
+        "space.json",
+        "text_projection.npy",
+    }
+    done = run("cache", "export", "--cache", cache, "--bank", "photos", "--out", tmp_path / "bank", "--json")
+    assert json.loads(done.stdout) == {"rows": 3, "files": ["features.npy", "pictures.parquet", "space.json"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "--out", "x"], "say what to write out"),
+        (["export", "--out", "x", "--corpus", "a", "--bank", "b"], "say what to write out"),
+        (["export", "--out", "x", "--corpus", "a"], "there is no space in dptr-cache"),
+        (["verify"], "there is no space in dptr-cache"),
+        (["gc"], "there is no space in dptr-cache"),
+        (["gc", "--space", "x"], "there is no space 'x'"),
+    ],
+)
+def test_wrong_use_is_one_sentence_with_exit_code_2(tmp_path, arguments, message):
+    done = run("cache", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_older_cache_is_refused_with_a_sentence(cache):
+    (path,) = cache.glob("*/space.json")
+    path.write_text('{"model": "wordclip", "format": 1}')
+    for command in (["cache", "info"], ["cache", "gc"]):
+        done = run(*command, "--cache", cache)
+        assert done.returncode == 1
+        assert "has cache format 1, and this dptr reads format 2: embed again into a new --cache" in done.stderr
