@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -36,9 +37,10 @@ PICTURES = [*((f"{n}.png", picture(n)) for n in range(7)), ("broken.png", b"no p
 
 
 def prepare(folder: Path) -> Encoder:
-    """A tiny encoder, and shards so small that there are many. One thread, so that the process can be forked."""
+    """A tiny encoder, and shards so small that there are many; a process that can be forked."""
     torch.set_num_threads(1)
     tqdm.tqdm.monitor_interval = 0
+    tqdm.tqdm.set_lock(threading.RLock())  # its own is shared with forked processes, and one killed would keep it
     (folder / "tiny.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(folder)
     pipeline.embed_text.SHARD_BYTES = 1 << 14
