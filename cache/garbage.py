@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.collection import MANIFEST, unlisted
 from cache.files import delete
 from cache.keys import Keys, keys_from_disk
+from cache.manifest import MANIFEST, unlisted
 from cache.shard import SHARD_BYTES, Shard
 from cache.space import Space, collections
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cache.bank import INDEX, SKIPPED, Bank
-from cache.collection import MANIFEST, check_origin, read_manifest, unlisted, write_manifest
+from cache.collection import check_origin
 from cache.corpus import Corpus
 from cache.errors import Damaged, DptrError, WrongUse
 from cache.files import delete, write_whole
 from cache.fingerprint import Fingerprint
 from cache.lock import writing
+from cache.manifest import MANIFEST, read_manifest, unlisted, write_manifest
 from cache.memories import Memories
 from cache.shard import Entry, Shard
 from cache.space import SPACE, Space, collections
@@ -67,7 +68,7 @@ def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int
 def bytes_listed(cache: Path, space: str | None) -> int:
     """How many bytes `verify` will read."""
     manifests = (m for p in sorted(cache.glob(f"{space or ''}*")) for m in p.rglob(MANIFEST))
-    return sum(e.bytes for m in manifests for e in read_manifest(m)[0])
+    return sum(e.bytes for m in manifests for e in read_manifest(m.parent)[0])
 
 
 @dataclass
@@ -108,7 +109,7 @@ class _Check:
 
     def _fingerprints_in_shards(self) -> Iterator[Fingerprint]:
         for manifest in sorted(self.folder.rglob(MANIFEST)):
-            for entry in read_manifest(manifest)[0]:
+            for entry in read_manifest(manifest.parent)[0]:
                 try:
                     inside = Fingerprint.from_json(Shard(manifest.parent, entry).read("fingerprint").tobytes())
                 except (DptrError, ValueError, TypeError):
@@ -117,7 +118,7 @@ class _Check:
                     yield inside
 
     def _shards(self, folder: Path, fingerprint: Fingerprint) -> None:
-        entries, _, damage = read_manifest(folder / MANIFEST)
+        entries, _, damage = read_manifest(folder)
         again = "embed-images" if folder.parent.name == "banks" else "embed-text"
         for what in damage:
             self._problem(folder / MANIFEST, what, f"taken out; {again} makes again what it named", True)
@@ -127,7 +128,7 @@ class _Check:
                 self.found.shards += 1
                 self.found.bytes += entry.bytes
                 self.progress(entry.bytes)
-                if wrong and entry in read_manifest(folder / MANIFEST)[0]:  # and not taken away meanwhile
+                if wrong and entry in read_manifest(folder)[0]:  # and not taken away meanwhile
                     bad.append(entry)
                     self._problem(folder / entry.shard, wrong, f"dropped; {again} makes it again", True)
         self.found.unlisted += [p.relative_to(self.cache).as_posix() for p in unlisted(folder)]

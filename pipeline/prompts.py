@@ -47,12 +47,12 @@ class Prompts:
             for page in pages(rows):
                 self._add(page)
                 progress.update(len(page))
-        ((self._length,),) = self._database.execute("SELECT count(*) FROM prompts")
-        lengths = self._database.execute("SELECT length(ids) / 4, count(*) FROM prompts GROUP BY 1")
-        self.bytes = sum(count * self.size(range(length)) for length, count in lengths)
+        lengths = Counter(n for (n,) in self._database.execute("SELECT length(ids) / 4 FROM prompts"))
+        self._length = lengths.total()
+        self.bytes = sum(count * self.size(range(n)) for n, count in lengths.items())
 
     def __len__(self) -> int:
-        return int(self._length)
+        return self._length
 
     def size(self, ids: Sequence[int]) -> int:
         """Bytes of a prompt's states on the disk."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cache.collection import unlisted
 from cache.errors import Damaged, WrongUse
 from cache.garbage import find_garbage, remove
+from cache.manifest import unlisted
 from cache.space import open_space
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text

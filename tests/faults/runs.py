@@ -13,8 +13,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from cache.collection import MANIFEST
 from cache.errors import DptrError
+from cache.manifest import MANIFEST
 from cache.verify import verify
 from tests.faults import job
 
