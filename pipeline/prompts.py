@@ -37,6 +37,7 @@ class Prompts:
 
     def __init__(self, labels: Labels, encoder: Encoder) -> None:
         """DptrError for a label that cannot be stored in the encoder's layout."""
+        self._labels = labels  # whose database is closed with them
         self._database = labels.database
         self._database.executescript(TABLES)
         self._encoder = encoder
