@@ -93,7 +93,7 @@ def _used(shard: Shard, used: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         "states": shard.read("states")[np.repeat(used, lengths)],
         "lengths": lengths[used],
         "keys": shard.read("keys")[used],
-        "sums": shard.read("sums")[used],
+        "checks": shard.read("checks")[used],
     }
 
 
@@ -101,7 +101,12 @@ def _joined(parts: list[dict[str, NDArray[Any]]]) -> tuple[int, Mapping[str, NDA
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     lengths = whole.pop("lengths")
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return len(lengths), {"states": whole["states"], "offsets": offsets, "keys": whole["keys"], "sums": whole["sums"]}
+    return len(lengths), {
+        "states": whole["states"],
+        "offsets": offsets,
+        "keys": whole["keys"],
+        "checks": whole["checks"],
+    }
 
 
 def _keys(shard: Shard) -> Keys:

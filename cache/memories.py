@@ -1,13 +1,14 @@
 """The memories of a space: token states of prompts, each stored once and found by the key of its token ids.
 
 A shard holds `states` (ΣL, D) float16 contiguous, `offsets` (n + 1,) int64 into its rows, `keys` (n, 16) uint8, and
-`sums` (n,) uint64: of each memory the sum of its words modulo 2^64, which is checked whenever a memory is read. A word
-is 8 bytes, little-endian, where a row is a multiple of that, else 2.
+`checks` (n,) uint32: the CRC-32 of each memory's bytes, which is compared whenever a memory is read.
 """
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,11 @@ def key_of(ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(np.asarray(ids, "<i4").tobytes(), digest_size=16).digest()
 
 
-def word_sums(states: NDArray[np.float16], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The sum of words of each memory, (n,): states (ΣL, D), its first rows (n,), ascending, no memory empty."""
-    word = np.uint64 if states.shape[1] % 4 == 0 else np.uint16
-    rows = states.view(word).sum(1, dtype=np.uint64)
-    return np.add.reduceat(rows, starts) if len(starts) else np.empty(0, np.uint64)
+def checks_of(states: NDArray[np.float16], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """The CRC-32 of each of n memories end to end: states (ΣL, D) contiguous, lengths (n,)."""
+    data = states.reshape(-1).view(np.uint8).data
+    ends = np.concatenate([[0], np.cumsum(lengths)]) * states.shape[1] * 2
+    return np.fromiter((zlib.crc32(data[a:b]) for a, b in pairwise(ends.tolist())), np.uint32, len(lengths))
 
 
 class Memories(Collection):
@@ -45,8 +46,8 @@ class Memories(Collection):
         """Commit memories as one shard: states (ΣL, D) float16, lengths (n,). DptrError if a value is not finite."""
         check_finite(states, "a text feature")
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        sums = word_sums(states, offsets[:-1])
-        self.append(len(keys), {"states": states, "offsets": offsets, "keys": keys_to_disk(keys), "sums": sums})
+        checks = checks_of(states, lengths)
+        self.append(len(keys), {"states": states, "offsets": offsets, "keys": keys_to_disk(keys), "checks": checks})
 
 
 def check_finite(values: NDArray[np.float16], what: str) -> None:
@@ -71,7 +72,7 @@ class MemoryReader:
         for shard, found, states in zip(self._shards, offsets, self._states, strict=True):
             if found[-1] != len(states) or (np.diff(found) < 1).any():
                 raise Damaged(shard.path, "its offsets are not those of its states")
-        self._sums = np.concatenate([shard.read("sums") for shard in self._shards])
+        self._checks = np.concatenate([shard.read("checks") for shard in self._shards])
         self.shard = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
         self.start = np.concatenate([o[:-1] for o in offsets])
         self.length = np.concatenate([np.diff(o) for o in offsets])
@@ -91,7 +92,7 @@ class MemoryReader:
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
             states[here] = self._states[number][source[here]]
-        wrong = np.flatnonzero(word_sums(states, ends - lengths) != self._sums[numbers])
+        wrong = np.flatnonzero(checks_of(states, lengths) != self._checks[numbers])
         if len(wrong):
             raise Damaged(self._shards[self.shard[numbers[wrong[0]]]].path, "the states of a memory changed")
         return states, lengths

@@ -84,7 +84,7 @@ def test_table_finds_as_a_dictionary_does(stored, same_half, seed, tmp_path_fact
 
 @pytest.mark.parametrize("width", [4, 6, 7])
 def test_flipped_bit_of_a_state_is_noticed_when_it_is_read(tmp_path, width):
-    """Whatever the width: words of 8 bytes or of 2."""
+    """Whatever the width."""
     random = np.random.default_rng(0)
     states = random.normal(size=(12, width)).astype(np.float16)
     Memories(tmp_path, ONE).add(as_keys([key_of([n]) for n in range(4)]), states, np.array([1, 5, 2, 4]))
@@ -99,6 +99,30 @@ def test_flipped_bit_of_a_state_is_noticed_when_it_is_read(tmp_path, width):
         with pytest.raises(Damaged, match="00000.h5 is damaged: the states of a memory changed"):
             MemoryReader(memories).gather(np.array([hit, (hit + 1) % 4]))
         MemoryReader(memories).gather(np.array([(hit + 1) % 4, (hit + 2) % 4]))
+
+
+def test_changes_that_cancel_in_a_sum_are_noticed(tmp_path):
+    """Two flipped bits, swapped values, swapped rows."""
+    states = np.arange(24, dtype=np.float16).reshape(6, 4)
+    Memories(tmp_path, ONE).add(as_keys([key_of([1]), key_of([2])]), states, np.array([4, 2]))
+    path, memories = tmp_path / "00000.h5", Memories(tmp_path, ONE)
+    data, offset = path.read_bytes(), memories.entries[0].datasets["states"].offset
+    for rows in ([1, 0, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5]):
+        swapped = data[:offset] + states[rows].tobytes() + data[offset + states.nbytes :]
+        path.write_bytes(swapped)
+        with pytest.raises(Damaged, match="the states of a memory changed"):
+            MemoryReader(memories).gather(np.array([0]))
+    for bit in range(64):
+        one, other = bytearray(data), int.from_bytes(data[offset : offset + 8], "little") >> bit & 1
+        for word in range(1, 4):
+            place = offset + 8 * word
+            if int.from_bytes(data[place : place + 8], "little") >> bit & 1 != other:
+                one[offset + bit // 8] ^= 1 << bit % 8
+                one[place + bit // 8] ^= 1 << bit % 8
+                path.write_bytes(one)
+                with pytest.raises(Damaged, match="the states of a memory changed"):
+                    MemoryReader(memories).gather(np.array([0]))
+                break
 
 
 def test_opening_reads_no_states(tmp_path):
