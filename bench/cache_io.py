@@ -39,14 +39,16 @@ ROUND, RUNS, WORDS = 7, 5, 4096  # shards written in turn by each side; openings
 FINGERPRINT = Fingerprint("bench", "none", {}, "", 0, False, "", "", "compact", {}, "fp32")
 
 OPEN = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from cache.space import open_space
 from cache.keys import as_keys
 import zlib, numpy.linalg
 def state():
     fields = dict(line.split(":") for line in Path("/proc/self/io").read_text().splitlines())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, int(fields["rchar"])
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024, int(fields["rchar"])
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 before, began = state(), time.perf_counter()
 space = open_space(Path(sys.argv[1]))
 number = space.memories.find(as_keys([bytes.fromhex(sys.argv[2])]))[0]
@@ -84,9 +86,9 @@ def build(folder: Path, keys: Keys) -> list[float]:
         chosen = keys[start : start + per_shard * ROUND]
         parts = [chosen[n : n + per_shard] for n in range(0, len(chosen), per_shard)]
         first, began = len(memories.entries), time.perf_counter()
-        with committing() as commit:
+        with committing(memories) as commit:
             for part in parts:
-                commit(memories.add, part, states[: len(part) * ROWS], lengths[: len(part)])
+                commit(memories.shard_of, part, states[: len(part) * ROWS], lengths[: len(part)])
         ours = time.perf_counter() - began
         images = [(memories.folder / e.shard).read_bytes() for e in memories.entries[first:]]
         ratios.append(plain(images, folder) / ours)

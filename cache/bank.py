@@ -19,7 +19,7 @@ from cache.files import write_whole
 from cache.keys import Keys, keys_to_disk, read_keys
 from cache.memories import check_finite
 from cache.seal import seal, unseal
-from cache.shard import Shard, pack_strings, unpack_strings
+from cache.shard import Image, Shard, pack_strings, unpack_strings
 
 INDEX, SKIPPED = "index.faiss", "skipped.json"
 
@@ -52,9 +52,13 @@ class Bank(Collection):
         return features
 
     def add(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16]) -> None:
-        """Commit pictures as one shard: features (n, T, D) float16. DptrError if a value is not finite."""
+        """Commit pictures as one shard, see `shard_of`."""
+        self.commit(self.shard_of(ids, keys, features))
+
+    def shard_of(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16]) -> Image:
+        """Pictures as one shard: features (n, T, D) float16. DptrError if a value is not finite."""
         check_finite(features, "an image feature")
-        self.append(len(ids), {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)})
+        return self.image(len(ids), {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)})
 
     def skipped(self) -> dict[str, str]:
         """Pictures that could not be read: name to reason. Damaged if their list is."""

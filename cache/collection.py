@@ -23,7 +23,7 @@ from cache.manifest import (
     unlisted,
     write_manifest,
 )
-from cache.shard import Entry, Shard, write_shard
+from cache.shard import Entry, Image, Shard, make_image, write_shard
 
 
 class Collection:
@@ -50,21 +50,26 @@ class Collection:
     def bytes(self) -> int:
         return sum(e.bytes for e in self.entries)
 
-    def append(self, rows: int, datasets: Mapping[str, NDArray[Any]]) -> None:
-        """Commit one more shard under the lowest free number; DptrError, and all as it was, if it cannot be written."""
+    def image(self, rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
+        """A shard of this collection, ready to be committed."""
+        origin = np.frombuffer(self.fingerprint.to_json(), np.uint8)
+        return make_image(rows, {**datasets, "fingerprint": origin})
+
+    def commit(self, image: Image) -> None:
+        """Add a shard under the lowest free number; DptrError, and all as it was, if it cannot be written."""
         make_folder(self.folder)
         number = next((n for n, e in enumerate(self.entries) if shard_number(e) != n), len(self.entries))
-        entry = self._write(number, rows, datasets)
+        entry = write_shard(self.folder / shard_name(number), image)
         if number == len(self.entries):
             self._end = append_line(self.folder, self._end, entry)
         else:  # a shard between was dropped, and this is it again
             self._end = write_manifest(self.folder, [*self.entries[:number], entry, *self.entries[number:]])
         self.entries.insert(number, entry)
 
-    def replace(self, kept: Sequence[Entry], more: Iterable[tuple[int, Mapping[str, NDArray[Any]]]]) -> None:
-        """Let all shards go but those kept, and put more (rows, datasets) behind; in one step, as readers see it."""
+    def replace(self, kept: Sequence[Entry], more: Iterable[Image]) -> None:
+        """Let all shards go but those kept, and put more behind; in one step, as readers see it."""
         first = shard_number(self.entries[-1]) + 1 if self.entries else 0
-        added = [self._write(number, *content) for number, content in enumerate(more, first)]
+        added = [write_shard(self.folder / shard_name(number), image) for number, image in enumerate(more, first)]
         self._end = write_manifest(self.folder, [*kept, *added])
         self.entries = [*kept, *added]
         for path in unlisted(self.folder):
@@ -79,10 +84,6 @@ class Collection:
             self._check_unchanged()
             raise
         self._check_unchanged()
-
-    def _write(self, number: int, rows: int, datasets: Mapping[str, NDArray[Any]]) -> Entry:
-        origin = np.frombuffer(self.fingerprint.to_json(), np.uint8)
-        return write_shard(self.folder / shard_name(number), rows, {**datasets, "fingerprint": origin})
 
     def _check_unchanged(self) -> None:
         now = {(e.shard, e.sha256) for e in read_manifest(self.folder)[0]}

@@ -4,6 +4,7 @@ A shard holds `labels` (UTF-8 end to end) with `labels_offsets` (n + 1,), `keys`
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,5 @@ class Corpus(Collection):
 
     def add(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> None:
         """Commit labels whose memories are committed already, as one shard."""
-        self.append(
-            len(labels),
-            {**pack_strings("labels", labels), "keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)},
-        )
+        columns: dict[str, NDArray[Any]] = {"keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)}
+        self.commit(self.image(len(labels), {**pack_strings("labels", labels), **columns}))

@@ -5,10 +5,9 @@ A shard of which a part is still used is written anew with that part; the manife
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 from cache.files import delete
 from cache.keys import Keys, keys_from_disk
 from cache.manifest import MANIFEST, unlisted
-from cache.shard import SHARD_BYTES, Shard
+from cache.shard import SHARD_BYTES, Image, Shard
 from cache.space import Space, collections
+
+Part = tuple[Keys, NDArray[np.float16], NDArray[np.int64]]  # keys (n,), states (ΣL, D), lengths (n,)
 
 
 @dataclass(frozen=True)
@@ -72,41 +73,25 @@ def remove(garbage: Garbage) -> None:
         memories.replace([e for e in memories.entries if e.shard not in unused], _rest(garbage))
 
 
-def _rest(garbage: Garbage) -> Iterator[tuple[int, Mapping[str, NDArray[Any]]]]:
-    """What is still used of the shards that go, in shards of the usual size: (rows, datasets)."""
-    parts: list[dict[str, NDArray[Any]]] = []
-    for entry in garbage.space.memories.entries:
+def _rest(garbage: Garbage) -> Iterator[Image]:
+    """What is still used of the shards that go, in shards of the usual size."""
+    memories = garbage.space.memories
+    parts: list[Part] = []
+    for entry in memories.entries:
         if entry.shard not in garbage.unused or garbage.unused[entry.shard].all():
             continue
-        part = _used(Shard(garbage.space.memories.folder, entry), ~garbage.unused[entry.shard])
-        if parts and sum(p["states"].nbytes for p in [*parts, part]) > SHARD_BYTES:
-            yield _joined(parts)
+        part = _used(Shard(memories.folder, entry), ~garbage.unused[entry.shard])
+        if parts and sum(states.nbytes for _, states, _ in [*parts, part]) > SHARD_BYTES:
+            yield memories.shard_of(*map(np.concatenate, zip(*parts, strict=True)))
             parts = []
         parts.append(part)
     if parts:
-        yield _joined(parts)
+        yield memories.shard_of(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _used(shard: Shard, used: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def _used(shard: Shard, used: NDArray[np.bool_]) -> Part:
     lengths = np.diff(shard.read("offsets"))
-    return {
-        "states": shard.read("states")[np.repeat(used, lengths)],
-        "lengths": lengths[used],
-        "keys": shard.read("keys")[used],
-        "checks": shard.read("checks")[used],
-    }
-
-
-def _joined(parts: list[dict[str, NDArray[Any]]]) -> tuple[int, Mapping[str, NDArray[Any]]]:
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    lengths = whole.pop("lengths")
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return len(lengths), {
-        "states": whole["states"],
-        "offsets": offsets,
-        "keys": whole["keys"],
-        "checks": whole["checks"],
-    }
+    return _keys(shard)[used], shard.read("states")[np.repeat(used, lengths)], lengths[used]
 
 
 def _keys(shard: Shard) -> Keys:

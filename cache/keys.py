@@ -37,7 +37,7 @@ class KeyTable:
 
     def __init__(self, collection: Collection) -> None:
         """Reads all keys; 28 bytes each while it sorts."""
-        first, second = np.empty((2, collection.rows), np.uint64)
+        first, second = np.empty(collection.rows, np.uint64), np.empty(collection.rows, np.uint64)
         start = 0
         for shard in collection.shards():
             end = start + shard.entry.rows

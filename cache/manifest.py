@@ -84,7 +84,8 @@ def append_line(folder: Path, end: int, entry: Entry) -> int:
                 raise
         finally:
             os.close(descriptor)
-        sync_folder(folder)
+        if not end:  # the file may be new
+            sync_folder(folder)
     except OSError as error:
         raise cannot_write(path, error) from error
     return end + len(data)

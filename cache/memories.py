@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from cache.collection import Collection
 from cache.errors import Damaged, DptrError
 from cache.keys import Keys, KeyTable, keys_to_disk
+from cache.shard import Image
+
+PIECE = 1 << 18  # values
 
 
 def key_of(ids: Sequence[int]) -> bytes:
@@ -43,16 +47,28 @@ class Memories(Collection):
         return self.table.find(keys)
 
     def add(self, keys: Keys, states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
-        """Commit memories as one shard: states (ΣL, D) float16, lengths (n,). DptrError if a value is not finite."""
+        """Commit memories as one shard, see `shard_of`."""
+        self.commit(self.shard_of(keys, states, lengths))
+
+    def shard_of(self, keys: Keys, states: NDArray[np.float16], lengths: NDArray[np.int64]) -> Image:
+        """Memories as one shard: states (ΣL, D) float16, lengths (n,). DptrError if a value is not finite."""
         check_finite(states, "a text feature")
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         checks = checks_of(states, lengths)
-        self.append(len(keys), {"states": states, "offsets": offsets, "keys": keys_to_disk(keys), "checks": checks})
+        datasets: dict[str, NDArray[Any]] = {
+            "states": states,
+            "offsets": offsets,
+            "keys": keys_to_disk(keys),
+            "checks": checks,
+        }
+        return self.image(len(keys), datasets)
 
 
 def check_finite(values: NDArray[np.float16], what: str) -> None:
     """DptrError if a value is infinite or not a number: all bits of its exponent are set."""
-    if values.size and (values.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
+    bits = values.reshape(-1).view(np.uint16)
+    pieces = (bits[n : n + PIECE] for n in range(0, len(bits), PIECE))  # which stay in the processor's own memory
+    if any((piece & 0x7FFF).max() >= 0x7C00 for piece in pieces):
         raise DptrError(
             f"{what} does not fit into float16 (it is infinite or not a number): these weights cannot be cached; "
             "embed with --precision fp32 or check the weights."

@@ -56,11 +56,17 @@ class Entry:
         return cls(**{**fields, "datasets": places})
 
 
-def write_shard(path: Path, rows: int, datasets: Mapping[str, NDArray[Any]]) -> Entry:
-    """Write arrays as contiguous datasets of one HDF5 file, whole or not at all. The same arrays give the same bytes.
+@dataclass(frozen=True)
+class Image:
+    """The bytes of a shard that is not on the disk yet, and what its manifest line will say."""
 
-    Raises DptrError if the disk is full.
-    """
+    rows: int
+    data: memoryview
+    datasets: dict[str, Place]
+
+
+def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
+    """Arrays as contiguous datasets of one HDF5 file. The same arrays give the same bytes."""
     memory = io.BytesIO()
     places = {}
     with h5py.File(memory, "w", alignment_threshold=4096, alignment_interval=4096) as file:
@@ -68,11 +74,15 @@ def write_shard(path: Path, rows: int, datasets: Mapping[str, NDArray[Any]]) -> 
             offset = file.create_dataset(name, data=array, track_times=False).id.get_offset()
             check = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data) if array.size else 0
             places[name] = Place(offset or 0, array.shape, array.dtype.str, check)
-    image = memory.getbuffer()
-    with ThreadPoolExecutor(1) as pool:  # both let go of the interpreter's lock
-        digest = pool.submit(hashlib.sha256, image)
-        write_whole(path, image)
-    return Entry(path.name, rows, image.nbytes, digest.result().hexdigest(), places)
+    return Image(rows, memory.getbuffer(), places)
+
+
+def write_shard(path: Path, image: Image) -> Entry:
+    """Write a shard, whole or not at all. Raises DptrError if the disk is full."""
+    with ThreadPoolExecutor(1) as pool:  # neither hashing nor writing holds the interpreter's lock
+        digest = pool.submit(hashlib.sha256, image.data)
+        write_whole(path, image.data)
+    return Entry(path.name, image.rows, image.data.nbytes, digest.result().hexdigest(), image.datasets)
 
 
 class Shard:

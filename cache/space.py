@@ -132,5 +132,6 @@ def complete_space(folder: Path, fingerprint: Fingerprint, constants: Callable[[
         write_whole(folder / SPACE, fingerprint.to_json())
     space = Space(folder)
     if not space.constant_shards().entries:
-        space.constant_shards().append(1, constants())
+        shards = space.constant_shards()
+        shards.commit(shards.image(1, constants()))
     return space

@@ -116,10 +116,10 @@ def _from_the_first_readable(photos: Iterator[tuple[str, bytes]], tally: Tally) 
 
 def _embed(encoder: Encoder, bank: Bank, pictures: Iterator[Picture], most: int) -> None:
     """Encode in batches and commit in shards of `most` pictures, which no batch crosses."""
-    with committing() as commit:
+    with committing(bank) as commit:
         while shard := [_encode(encoder, batch) for batch in _batches(islice(pictures, most))]:
             names, keys, features = zip(*shard, strict=True)
-            commit(bank.add, list(chain(*names)), as_keys(list(chain(*keys))), np.concatenate(features))
+            commit(bank.shard_of, list(chain(*names)), as_keys(list(chain(*keys))), np.concatenate(features))
 
 
 def _pictures_in_shard(size: int) -> int:

@@ -90,7 +90,7 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
 
 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
-    with tqdm(total=count, desc="encode", unit="word", delay=2) as progress, committing() as commit:
+    with tqdm(total=count, desc="encode", unit="word", delay=2) as progress, committing(memories) as commit:
         for shard in shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES):
             keys, ids = [key for key, _ in shard], [ids for _, ids in shard]
             # encoded in pieces only so that the progress moves; their borders depend on the shard alone
@@ -99,4 +99,4 @@ def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -
             for piece in pieces:
                 states.append(encoder.text_states(piece))
                 progress.update(len(piece))
-            commit(memories.add, as_keys(keys), np.concatenate(states), np.array([encoder.rows(i) for i in ids]))
+            commit(memories.shard_of, as_keys(keys), np.concatenate(states), np.array([encoder.rows(i) for i in ids]))

@@ -35,7 +35,7 @@ class Labels:
         return int(self._length)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return self.database.execute("SELECT label, count FROM labels ORDER BY number")
+        yield from self.database.execute("SELECT label, count FROM labels ORDER BY number")
 
     def report(self) -> str:
         """One line for a person."""

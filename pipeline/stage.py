@@ -3,15 +3,18 @@ shards that are committed while the next is computed.
 """
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cache.collection import Collection
 from cache.errors import DptrError
 from cache.files import make_folder
-from cache.lock import writing
+from cache.lock import writing as lock
+from cache.shard import Image
 from cache.space import Space, complete_space, spaces
 from pipeline.encoder import Encoder
 from pipeline.selftest import constants
@@ -38,23 +41,34 @@ def writing_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Itera
             say(f"a new space beside {space.name}, because they differ (this encoder / that space): {differing}")
         check_room(cache, needed + MARGIN)
         make_folder(folder)
-    with writing(folder):
+    with lock(folder):
         yield complete_space(folder, fingerprint, lambda: constants(encoder))
 
 
 @contextmanager
-def committing() -> Iterator[Callable[..., None]]:
-    """A function that calls what it is given in a thread, at most one behind; an error comes with the next call."""
-    pending: list[Future[Any]] = []
+def committing(collection: Collection) -> Iterator[Callable[..., None]]:
+    """A function that makes a shard (it is given what makes it) and commits it, while its caller goes on.
 
-    def commit(function: Callable[..., None], *arguments: Any) -> None:
-        while pending:
-            pending.pop().result()
-        pending.append(pool.submit(function, *arguments))
+    One thread makes the next shard while another writes the last, so the caller is at most two ahead. Shards are
+    committed in order, none after one that failed; the error comes with one of the next calls, or at the end.
+    """
+    pending: deque[Future[None]] = deque()
 
-    with ThreadPoolExecutor(1) as pool:
+    def write(image: Future[Image], before: Future[None] | None) -> None:
+        if before:
+            before.result()
+        collection.commit(image.result())
+
+    def commit(make: Callable[..., Image], *arguments: Any) -> None:
+        if len(pending) == 2:
+            pending.popleft().result()
+        before = pending[-1] if pending else None
+        pending.append(writing.submit(write, making.submit(make, *arguments), before))
+
+    with ThreadPoolExecutor(1) as making, ThreadPoolExecutor(1) as writing:
         yield commit
-        commit(lambda: None)
+        while pending:
+            pending.popleft().result()
 
 
 def shards(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:

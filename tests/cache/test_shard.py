@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import Damaged, DptrError
-from cache.shard import Place, Shard, pack_strings, unpack_strings, write_shard
+from cache.shard import Place, Shard, make_image, pack_strings, unpack_strings
+from cache.shard import write_shard as write_image
+
+
+def write_shard(path, rows, datasets):
+    return write_image(path, make_image(rows, datasets))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ def test_cleaning_is_the_released_one():
 
 def test_losses_are_counted_by_reason():
     labels = collect(["Hello", "", "  ", "Hello", "汉字", "x" * 26, "naïve", "a b"])
+    assert [label for label, _ in collect(["a", "b", "a"])] == ["a", "b"]  # nobody else holds these labels
     assert dict(labels) == {"Hello": 2, "naive": 1, "ab": 1}
     assert labels.dropped == {"empty": 2, "without any ASCII character": 1, "longer than 25 characters": 1}
     assert labels.altered == 1
