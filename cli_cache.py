@@ -44,7 +44,7 @@ def verify(
     lines += [
         f"{path}: no manifest names it, so it was never finished; dptr cache gc removes it" for path in found.unlisted
     ]
-    lines.append(f"{found.shards:,} shards, {found.bytes:,} bytes read: {len(found.problems) or 'no'} problems found")
+    lines.append(f"{found.shards:,} shards, {found.bytes:,} bytes read: {_problems(len(found.problems))} found")
     if encoder and not found.problems:
         from cache.space import open_space
         from pipeline.selftest import check
@@ -117,6 +117,10 @@ def export(
     what = f"{rows:,} labels of corpus '{corpus}'" if corpus else f"{rows:,} pictures of bank '{bank}'"
     files = sorted(p.name for p in out.iterdir())
     finish(f"{what} written to {out}: {', '.join(files)}", {"rows": rows, "files": files}, as_json)
+
+
+def _problems(count: int) -> str:
+    return "no problems" if not count else "1 problem" if count == 1 else f"{count:,} problems"
 
 
 @contextmanager
