@@ -45,6 +45,9 @@ def embed_text(
     column: Column = None,
     encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8-sig",
     split: Split = "train",
+    keep_unicode: Annotated[
+        bool, typer.Option("--unicode", help="Keep characters beyond ASCII, instead of folding them.")
+    ] = False,
     max_length: Annotated[int, typer.Option(min=1, help="Longest label in characters.")] = MAX_LENGTH,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +57,7 @@ def embed_text(
 
     plain_name("corpus", corpus)
     how = Reading(column, encoding, split)
-    labels = collect((word for source in sources for word in words(source, how)), max_length)
+    labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode)
     if not len(labels):
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
     from pipeline.embed_text import embed_text as embed
@@ -114,6 +117,7 @@ def pretrain(
     bank: Annotated[str | None, typer.Option(help="Bank to perturb memories with; none: no perturbation.")] = None,
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
+    charset: Annotated[str, typer.Option(help="Characters to write: 36, 62, 94, or a file that holds them.")] = "94",
     depth: Annotated[int, typer.Option(help="Layers of the decoder.")] = 6,
     width: Annotated[int | None, typer.Option(help="Width of the decoder (default: that of the memories).")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads (default: one for each 64 of width).")] = None,

@@ -1,4 +1,4 @@
-"""From raw text to labels: cleaned as the released DPTR code does, and every loss counted by reason.
+"""From raw text to labels: cleaned as the released DPTR code does or kept as they are, every loss counted by reason.
 
 Labels are counted in a temporary database on the disk, so a source may be larger than the memory.
 """
@@ -19,7 +19,8 @@ class Labels:
     lines kept with fewer or other characters than they had.
     """
 
-    def __init__(self, texts: Iterable[str], max_length: int) -> None:
+    def __init__(self, texts: Iterable[str], max_length: int, keep_unicode: bool) -> None:
+        self._clean = clean_unicode if keep_unicode else clean
         self.read, self.altered = 0, 0
         self.dropped: Counter[str] = Counter()
         self.database = scratch("CREATE TABLE labels (number INTEGER PRIMARY KEY, label TEXT UNIQUE, count INTEGER)")
@@ -48,13 +49,13 @@ class Labels:
 
         for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
             self.read += 1
-            label = clean(text)
+            label = self._clean(text)
             if not label:
                 self.dropped["empty" if not text.strip() else "without any ASCII character"] += 1
             elif len(label) > max_length:
                 self.dropped[f"longer than {max_length} characters"] += 1
             else:
-                self.altered += label != "".join(text.split())
+                self.altered += label != clean_unicode(text)
                 yield label
 
 
@@ -69,6 +70,15 @@ def clean(text: str) -> str:
     return "".join(text.split())
 
 
-def collect(texts: Iterable[str], max_length: int = MAX_LENGTH) -> Labels:
+def clean_unicode(text: str) -> str:
+    """NFC, all whitespace removed: a letter and its accent are one character, and nothing is lost.
+
+    >>> clean_unicode("Cafe\u0301 ole")
+    'Caféole'
+    """
+    return "".join(unicodedata.normalize("NFC", text).split())
+
+
+def collect(texts: Iterable[str], max_length: int = MAX_LENGTH, keep_unicode: bool = False) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
-    return Labels(texts, max_length)
+    return Labels(texts, max_length, keep_unicode)

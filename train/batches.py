@@ -36,12 +36,14 @@ class Words:
 
 
 def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_length: int) -> tuple[Words, Counter[str]]:
-    """All usable labels of some corpora, each once, and the count of those that are not usable, by reason.
+    """All usable labels of some corpora, as the charset writes them, and the count of those not usable, by reason.
+
+    Each label comes once for each of its memories, of which it can have two if the charset has one case.
 
     Raises WrongUse for a corpus that does not exist, DptrError if a memory is missing or no label is usable.
     """
     memories = space.memories
-    numbers: dict[str, int] = {}
+    pairs: dict[tuple[str, int], None] = {}
     dropped: Counter[str] = Counter()
     for name in corpora:
         corpus = space.existing_corpus(name)
@@ -52,15 +54,16 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
                 "run the embed-text command that made it once more."
             )
         for label, number in zip(corpus.labels(), found.tolist(), strict=True):
+            label = charset.fold(label)
             if len(label) > max_length:
                 dropped[f"longer than {max_length} characters"] += 1
             elif not charset.holds(label):
                 dropped["with characters outside the charset"] += 1
             else:
-                numbers[label] = number
-    if not numbers:
+                pairs[label, number] = None
+    if not pairs:
         raise DptrError(f"corpus {', '.join(corpora)} holds no usable label: {dict(dropped)}.")
-    return Words(list(numbers), np.fromiter(numbers.values(), np.int64, len(numbers))), dropped
+    return Words([label for label, _ in pairs], np.fromiter((n for _, n in pairs), np.int64, len(pairs))), dropped
 
 
 def hash_share(label: str) -> float:

@@ -19,6 +19,7 @@ class PretrainOptions:
     out: Path
     bank: str | None = None  # none: no perturbation
     space: str | None = None  # the cache's only one
+    charset: str = "94"  # a name, or a file
     depth: int = 6
     width: int | None = None  # that of the memory
     heads: int | None = None  # one for each 64 of width

@@ -16,7 +16,7 @@ from cache.errors import DptrError
 from cache.space import Space, open_space
 from machine import choose_device
 from train.batches import MemoryLoader, Words, read_words, split
-from train.charset import CHARACTERS_94, Charset
+from train.charset import Charset, characters
 from train.decoder import Decoder, DecoderConfig
 from train.loop import Loop
 from train.options import PretrainOptions, Resolved, check, resolve
@@ -47,7 +47,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     """
     check(options)
     space = open_space(options.cache, options.space)
-    charset = Charset(CHARACTERS_94)
+    charset = Charset(characters(options.charset))
     words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
@@ -61,7 +61,9 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
         torch.backends.cuda.enable_flash_sdp(False)
     torch.manual_seed(options.seed)
-    shape = DecoderConfig(loader.width, chosen.width, options.depth, chosen.heads, options.dropout)
+    shape = DecoderConfig(
+        loader.width, chosen.width, options.depth, chosen.heads, options.dropout, characters=charset.characters
+    )
     decoder = Decoder(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
     run = Run(options.out, _config(options, chosen, space, shape, orp, (len(training), len(held_out))))

@@ -14,7 +14,7 @@ from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import WORDS
 from train.batches import MemoryLoader, Words, epoch_batches, hash_share, read_words, split
-from train.charset import Charset
+from train.charset import Charset, characters
 
 CPU = torch.device("cpu")
 
@@ -112,3 +112,15 @@ def test_label_without_its_memory_is_an_error(tmp_path, encoder):
     (space.folder / "memories" / "manifest.jsonl").write_text("")
     with pytest.raises(DptrError, match="2 labels of corpus 'one' have no memory"):
         read_words(space, ["one"], Charset(), 25)
+
+
+def test_charset_of_one_case_keeps_both_memories_of_a_word(tmp_path):
+    """With an encoder that keeps case, Exit and exit are two memories, and one word to write."""
+    from pipeline.encoder import Encoder
+
+    encoder = Encoder("wordclip", "untrained:0", precision="fp32", device="cpu")
+    embed_text(tmp_path, encoder, collect(["Exit", "exit", "$5"]), "signs", print)
+    words, dropped = read_words(open_space(tmp_path), ["signs"], Charset(characters("36")), 25)
+    assert words.labels == ["exit", "exit"]
+    assert len(set(words.memories.tolist())) == 2
+    assert dropped == {"with characters outside the charset": 1}

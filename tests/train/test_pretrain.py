@@ -183,3 +183,18 @@ def test_learning_rate_is_torchs_one_cycle(steps):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_runs(options):
     assert pretrain(replace(options, device="cuda"), print).steps == 3
+
+
+def test_decoder_writes_the_charset_of_a_file(tmp_path, encoder):
+    words = [a + b for a in "đưaăâ" for b in "êôơnh"] * 2
+    embed_text(tmp_path / "cache", encoder, collect(words, keep_unicode=True), "vi", print)
+    (tmp_path / "vi.txt").write_text("aăâđeêioôơuưnh", "utf-8")
+    options = PretrainOptions(
+        tmp_path / "cache", ["vi"], tmp_path / "run", depth=1, heads=2, batch=8, steps=2, held_out=0.2, device="cpu"
+    )
+    summary = pretrain(replace(options, charset=str(tmp_path / "vi.txt")), lambda line: None)
+    assert summary.words + summary.held_out == 25
+    decoder, config, _ = load_run(tmp_path / "run")
+    assert decoder.charset.characters == "aăâđeêioôơuưnh"
+    assert config["decoder"]["characters"] == "aăâđeêioôơuưnh"
+    assert len(evaluate(tmp_path / "run").readings) == summary.held_out
