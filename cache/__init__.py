@@ -2,7 +2,7 @@
 
 CACHE/<space>/
     space.json                  the fingerprint of the encoder, field by field
-    constants.h5                common prefix states and text projection, the same for every memory
+    constants/                  manifest.jsonl  00000.h5: common prefix, text projection, self-test
     memories/                   manifest.jsonl  00000.h5 ...
     corpora/<name>/             manifest.jsonl  00000.h5 ...
     banks/<name>/               manifest.jsonl  00000.h5 ...  index.faiss  skipped.json
