@@ -14,7 +14,7 @@ PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -32768;"  # at most 32 M
 
 def scratch(tables: str) -> sqlite3.Connection:
     """A connection to new tables, which nobody else sees."""
-    database = sqlite3.connect("")
+    database = sqlite3.connect("", check_same_thread=False)  # whichever thread collects the garbage closes it
     database.executescript(PAGES + tables)
     return database
 

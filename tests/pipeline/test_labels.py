@@ -1,5 +1,8 @@
 """Every line read is either a label or counted with the reason why not."""
 
+import gc
+import threading
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +35,16 @@ def test_losses_are_counted_by_reason():
     assert labels.dropped == {"empty": 2, "without any ASCII character": 1, "longer than 25 characters": 1}
     assert labels.altered == 1
     assert labels.report().startswith("8 read, 3 different labels; 2 empty; 1 without")
+
+
+def test_labels_may_be_let_go_in_another_thread():
+    """As the garbage collector does with labels that an exception held; a warning would be an error here."""
+    held = [collect(["a"])]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert not held
 
 
 @given(st.lists(st.text()))
