@@ -1,6 +1,8 @@
 """The commands that look after a cache, as a person types them."""
 
 import json
+import os
+import pty
 import shutil
 import subprocess
 
@@ -64,12 +66,17 @@ def test_gc_shows_and_removes_only_what_is_confirmed(cache):
 
 
 def test_gc_asks_a_person(cache):
-    """On a terminal: `script` gives it one."""
+    """Whose keyboard is a terminal."""
     for answer, left in (("n", 1), ("y", 0)):
-        command = f"{DPTR[0]} cache gc --cache {cache} --drop-bank photos"
-        subprocess.run(
-            ["script", "-qec", command, "/dev/null"], input=f"{answer}\n", text=True, capture_output=True, check=False
-        )
+        keyboard, terminal = pty.openpty()
+        os.write(keyboard, f"{answer}\n".encode())
+        command = [*DPTR, "cache", "gc", "--cache", str(cache), "--drop-bank", "photos"]
+        done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, check=False)
+        os.close(keyboard)
+        os.close(terminal)
+        assert "remove? [y/N]" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert (done.returncode == 0) == (answer == "y")
         assert len(list(cache.glob("*/banks/*/*.h5"))) == left
 
 
