@@ -37,9 +37,8 @@ class Space:
                 "embed again into a new --cache, or use the dptr that made it."
             ) from error
         except (ValueError, TypeError) as error:
-            raise DptrError(
-                f"{path} is damaged ({error}): every shard beside it holds its text as the dataset 'fingerprint'; "
-                "put that back, or delete the space."
+            raise Damaged(
+                path, f"{error}; every shard beside it holds its text, and a repair puts that back"
             ) from error
 
     @property

@@ -52,7 +52,8 @@ class Verification:
 def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int], object]) -> Verification:
     """Read everything in a cache, or in the spaces whose name begins with `space`; `progress` is told bytes read.
 
-    Raises WrongUse if there is no such space, DptrError if `repair` is asked for while another process writes.
+    Raises WrongUse if there is no such space, DptrError for a space of another format, or if `repair` is asked for
+    while another process writes.
     """
     found = Verification()
     folders = [p for p in sorted(cache.iterdir()) if _is_space(p)] if cache.is_dir() else []
@@ -99,7 +100,7 @@ class _Check:
         """That of the space; out of a shard, every one of which holds it, if space.json is damaged."""
         try:
             return Space(self.folder).fingerprint
-        except DptrError as error:
+        except (Damaged, WrongUse) as error:  # another format is neither, and is told as it is
             inside = next(self._fingerprints_in_shards(), None)
             remedy = "put back from a shard" if inside else "no shard holds its text: delete the space"
             self._problem(self.folder / SPACE, str(error), remedy, inside is not None)

@@ -117,7 +117,7 @@ def test_wrong_use_is_one_sentence_with_exit_code_2(tmp_path, arguments, message
 def test_older_cache_is_refused_with_a_sentence(cache):
     (path,) = cache.glob("*/space.json")
     path.write_text('{"model": "wordclip", "format": 1}')
-    for command in (["cache", "info"], ["cache", "gc"]):
+    for command in (["cache", "info"], ["cache", "gc"], ["cache", "verify", "--repair"]):
         done = run(*command, "--cache", cache)
         assert done.returncode == 1
         assert "has cache format 1, and this dptr reads format 2: embed again into a new --cache" in done.stderr
