@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.bank import Bank
-from cache.errors import DptrError, WrongUse
+from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, sync_folder
-from cache.keys import keys_from_disk
 from cache.memories import MemoryReader
 from cache.shard import unpack_strings
 from cache.space import SPACE, Space
@@ -38,10 +37,7 @@ def export_corpus(space: Space, name: str, out: Path, progress: Callable[[int], 
     Raises WrongUse if there is no such corpus or `out` exists, DptrError if memories are missing or a write fails.
     """
     corpus = space.existing_corpus(name)
-    numbers = space.memories.find(corpus.keys())
-    if (numbers < 0).any():
-        missing = f"{(numbers < 0).sum():,} labels of corpus '{name}' have no memory"
-        raise DptrError(f"{missing}: run the embed-text command that made it once more.")
+    numbers = space.memory_numbers(corpus)
     unique, first, place = np.unique(numbers, return_index=True, return_inverse=True)
     order = np.argsort(first)  # memories by the first label that points at them
     place, unique = np.argsort(order)[place], unique[order]
@@ -86,8 +82,7 @@ def _gathered(reader: MemoryReader, numbers: NDArray[Any], progress: Callable[[i
 
 def _pictures(bank: Bank) -> Iterator[dict[str, Any]]:
     for shard in bank.shards():
-        keys = keys_from_disk(shard.read("keys")).tolist()
-        yield {"id": unpack_strings(shard, "ids"), "key": [k.ljust(16, b"\0").hex() for k in keys]}
+        yield {"id": unpack_strings(shard, "ids"), "key": [key.tobytes().hex() for key in shard.read("keys")]}
 
 
 def _features(bank: Bank, progress: Callable[[int], object]) -> Iterator[NDArray[Any]]:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cache.bank import Bank
@@ -70,6 +71,16 @@ class Space:
         """A bank that has photographs; WrongUse, listing those there are, otherwise."""
         return _existing(self.bank(name), f"bank '{name}'", self, self.banks(), "embed-images")
 
+    def memory_numbers(self, corpus: Corpus) -> NDArray[np.int64]:
+        """The number of each label's memory, (n,). DptrError if some are missing."""
+        numbers = self.memories.find(corpus.keys())
+        if (numbers < 0).any():
+            raise DptrError(
+                f"{(numbers < 0).sum():,} labels of corpus '{corpus.name}' have no memory in {self.folder}: "
+                "run the embed-text command that made it once more."
+            )
+        return numbers
+
     def corpora(self) -> list[str]:
         return _folders(self.folder / "corpora")
 
@@ -106,14 +117,18 @@ def _folders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
+def _space_names(cache: Path) -> list[str]:
+    return [name for name in _folders(cache) if (cache / name / SPACE).exists()]
+
+
 def spaces(cache: Path) -> list[Space]:
     """All spaces of a cache, by name."""
-    return [Space(cache / name) for name in _folders(cache) if (cache / name / SPACE).exists()]
+    return [Space(cache / name) for name in _space_names(cache)]
 
 
 def open_space(cache: Path, name: str | None = None) -> Space:
     """The space called `name` (or beginning so), or the only one. WrongUse if there is none, or more than one."""
-    names = [n for n in _folders(cache) if (cache / n / SPACE).exists() and n.startswith(name or "")]
+    names = [n for n in _space_names(cache) if n.startswith(name or "")]
     if not names:
         what = f"no space '{name}'" if name else "no space"
         raise WrongUse(f"there is {what} in {cache}: make one with dptr embed-text, or name another --cache.")
@@ -130,7 +145,7 @@ def complete_space(folder: Path, fingerprint: Fingerprint, constants: Callable[[
     if not (folder / SPACE).exists():
         write_whole(folder / SPACE, fingerprint.to_json())
     space = Space(folder)
-    if not space.constant_shards().entries:
-        shards = space.constant_shards()
+    shards = space.constant_shards()
+    if not shards.entries:
         shards.commit(shards.image(1, constants()))
     return space

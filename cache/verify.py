@@ -56,8 +56,7 @@ def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int
     while another process writes.
     """
     found = Verification()
-    folders = [p for p in sorted(cache.iterdir()) if _is_space(p)] if cache.is_dir() else []
-    folders = [p for p in folders if p.name.startswith(space or "")]
+    folders = _space_folders(cache, space)
     if not folders:
         raise WrongUse(f"there is no space{f' {space!r}' if space else ''} in {cache}: name another --cache.")
     for folder in folders:
@@ -68,8 +67,8 @@ def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int
 
 def bytes_listed(cache: Path, space: str | None) -> int:
     """How many bytes `verify` will read."""
-    manifests = (m for p in sorted(cache.glob(f"{space or ''}*")) for m in p.rglob(MANIFEST))
-    return sum(e.bytes for m in manifests for e in read_manifest(m.parent)[0])
+    listed = (read_manifest(folder)[0] for s in _space_folders(cache, space) for folder in collections(s))
+    return sum(entry.bytes for entries in listed for entry in entries)
 
 
 @dataclass
@@ -87,12 +86,14 @@ class _Check:
             return
         for folder in collections(self.folder):
             self._shards(folder, fingerprint)
+        memories = None  # and its table of keys: opened once for all corpora
         for folder in collections(self.folder):
             try:
                 if folder.parent.name == "banks":
                     self._bank(Bank(folder, fingerprint))
                 elif folder.parent.name == "corpora":
-                    self._references(Corpus(folder, fingerprint))
+                    memories = memories or Memories(self.folder / "memories", fingerprint)
+                    self._references(Corpus(folder, fingerprint), memories)
             except DptrError:
                 pass  # what cannot be opened was named above
 
@@ -159,8 +160,7 @@ class _Check:
                 if self.repair:
                     delete(bank.folder / name)
 
-    def _references(self, corpus: Corpus) -> None:
-        memories = Memories(self.folder / "memories", corpus.fingerprint)
+    def _references(self, corpus: Corpus, memories: Memories) -> None:
         missing = int((memories.find(corpus.keys()) < 0).sum())
         if missing:
             what = f"{missing:,} of its {corpus.rows:,} labels have no memory"
@@ -171,8 +171,10 @@ class _Check:
         self.found.repaired += self.repair and repairable
 
 
-def _is_space(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / SPACE).exists() or (folder / "constants" / MANIFEST).exists())
+def _space_folders(cache: Path, space: str | None) -> list[Path]:
+    """Folders that are spaces, also where space.json is gone."""
+    found = sorted(p for p in cache.iterdir() if p.name.startswith(space or "")) if cache.is_dir() else []
+    return [p for p in found if (p / SPACE).exists() or (p / "constants" / MANIFEST).exists()]
 
 
 def _damage(folder: Path, entry: Entry) -> str:

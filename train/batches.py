@@ -42,18 +42,11 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
 
     Raises WrongUse for a corpus that does not exist, DptrError if a memory is missing or no label is usable.
     """
-    memories = space.memories
     pairs: dict[tuple[str, int], None] = {}
     dropped: Counter[str] = Counter()
     for name in corpora:
         corpus = space.existing_corpus(name)
-        found = memories.find(corpus.keys())
-        if (found < 0).any():
-            raise DptrError(
-                f"{(found < 0).sum():,} labels of corpus '{name}' have no memory in {space.folder}: "
-                "run the embed-text command that made it once more."
-            )
-        for label, number in zip(corpus.labels(), found.tolist(), strict=True):
+        for label, number in zip(corpus.labels(), space.memory_numbers(corpus).tolist(), strict=True):
             label = charset.fold(label)
             if len(label) > max_length:
                 dropped[f"longer than {max_length} characters"] += 1
