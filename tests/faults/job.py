@@ -8,7 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,9 +122,8 @@ def killed(work: Callable[[], object], after: float | None = None, call: int | N
         child = os.fork()
     if not child:
         try:
-            if call is not None:
-                _count_down(call)
-            work()
+            with nullcontext() if call is None else deadly(call):
+                work()
             os._exit(0)
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
@@ -136,21 +136,50 @@ def killed(work: Callable[[], object], after: float | None = None, call: int | N
     return os.WIFSIGNALED(status)
 
 
-def _count_down(call: int) -> None:
+@contextmanager
+def intercepted(around: Callable):
+    """Every system call goes through `around(name, call, arguments)`; `call` is the original."""
+    originals = {name: getattr(os, name) for name in SYSTEM_CALLS}
+
+    def wrapped(name):
+        return lambda *arguments, **named: around(name, partial(originals[name], **named), arguments)
+
+    try:
+        for name in SYSTEM_CALLS:
+            setattr(os, name, wrapped(name))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
+
+
+def count_calls(work: Callable[[], object]) -> int:
+    """How many system calls `work` makes."""
+    counted = []
+
+    def count(name, call, arguments):
+        counted.append(name)
+        return call(*arguments)
+
+    with intercepted(count):
+        work()
+    return len(counted)
+
+
+@contextmanager
+def deadly(call: int):
+    """The process dies at its n-th system call."""
     left = call
 
-    def deadly(original):
-        def wrapped(*arguments, **named):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*arguments, **named)
+    def count_down(name, call, arguments):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments)
 
-        return wrapped
-
-    for name in SYSTEM_CALLS:
-        setattr(os, name, deadly(getattr(os, name)))
+    with intercepted(count_down):
+        yield
 
 
 @contextmanager
@@ -159,31 +188,22 @@ def failing(call: int, error: int, short: bool = False):
 
     Gives a list that holds the name of the call that failed, once it has.
     """
-    originals = {name: getattr(os, name) for name in SYSTEM_CALLS}
     met: list[str] = []
     left = call
 
-    def weak(name):
-        def wrapped(*arguments, **named):
-            nonlocal left
-            left -= 1
-            if short and left == 0 and name == "write":
-                descriptor, data = arguments
-                return originals[name](descriptor, data[: len(data) // 2])
-            if left == (-1 if short else 0):
-                met.append(name)
-                raise OSError(error, os.strerror(error))
-            return originals[name](*arguments, **named)
+    def weak(name, call, arguments):
+        nonlocal left
+        left -= 1
+        if short and left == 0 and name == "write":
+            descriptor, data = arguments
+            return call(descriptor, data[: len(data) // 2])
+        if left == (-1 if short else 0):
+            met.append(name)
+            raise OSError(error, os.strerror(error))
+        return call(*arguments)
 
-        return wrapped
-
-    try:
-        for name in SYSTEM_CALLS:
-            setattr(os, name, weak(name))
+    with intercepted(weak):
         yield met
-    finally:
-        for name, original in originals.items():
-            setattr(os, name, original)
 
 
 def copy(cache: Path, to: Path) -> Path:

@@ -1,7 +1,6 @@
 """Each kind of fault, repeated: kills, refused calls, damaged files, and sequences of all that."""
 
 import errno
-import os
 import random
 import shutil
 import subprocess
@@ -32,7 +31,7 @@ def kills(folder: Path, encoder, count: int, at_calls: bool) -> Counter[str]:
     for part in everything:
         part(whole)
     seconds = time.perf_counter() - began
-    expected, calls = job.files(whole), _count_calls(folder / "counted", everything)
+    expected, calls = job.files(whole), job.count_calls(lambda: [part(folder / "counted") for part in everything])
     stride = max(1, calls // count)
     done: Counter[str] = Counter()
     cut, since = folder / "cut", 0
@@ -265,26 +264,6 @@ def _damaged(data: bytes, random_: random.Random, manifest: bool) -> tuple[bytes
         end = min(len(data), start + random_.choice([1, 16, 512, 4096]))
         changed[start:end] = bytes(end - start) if how == "zero" else random_.randbytes(end - start)
     return bytes(changed), how
-
-
-def _count_calls(cache: Path, everything) -> int:
-    """How many system calls the job makes."""
-    counted = 0
-    with job.failing(1 << 40, errno.EIO):  # puts the calls back
-
-        def counting(original):
-            def wrapped(*arguments, **named):
-                nonlocal counted
-                counted += 1
-                return original(*arguments, **named)
-
-            return wrapped
-
-        for name in job.SYSTEM_CALLS:
-            setattr(os, name, counting(getattr(os, name)))
-        for part in everything:
-            part(cache)
-    return counted
 
 
 def _drop(cache: Path, corpus: str) -> None:
