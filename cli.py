@@ -14,8 +14,8 @@ from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
 from cli_cache import cache_app
 from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
-from pipeline.labels import MAX_LENGTH
 from pipeline.prompt import PROMPT
+from sources.cleaning import MAX_LENGTH
 
 app = typer.Typer(cls=Commands, help="Embed words and photographs once; pre-train text readers many times.", **HELP)
 app.add_typer(cache_app, name="cache")
@@ -53,7 +53,7 @@ def embed_text(
 ) -> None:
     """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
     from pipeline.labels import collect
-    from pipeline.sources import Reading, words
+    from sources.words import Reading, words
 
     plain_name("corpus", corpus)
     how = Reading(column, encoding, split)
@@ -89,7 +89,7 @@ def embed_images(
     as_json: Json = False,
 ) -> None:
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
-    from pipeline.photos import photo_count, photos
+    from sources.photos import photo_count, photos
 
     plain_name("bank", bank)
     pictures = (picture for source in sources for picture in photos(source, split, column))

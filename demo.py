@@ -20,7 +20,7 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.photos import decode, photos
+from sources.photos import decode, photos
 from train.evaluate import evaluate, table
 from train.options import PretrainOptions
 from train.pretrain import pretrain

@@ -31,8 +31,8 @@ from demo import signs
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.sources import Reading, words
 from pipeline.stage import committing
+from sources.words import Reading, words
 
 MEMORIES, ROWS, WIDTH = 1_000_000, 5, 512
 ROUND, RUNS, WORDS = 7, 5, 4096  # shards written in turn by each side; openings and verifications; words embedded

@@ -20,8 +20,8 @@ from demo import signs
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.sources import Reading, words
 from pipeline.weights import build_model
+from sources.words import Reading, words
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
 OURS, USUAL, RUNS = 4096, 256, 3  # words a run on each side

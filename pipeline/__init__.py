@@ -1,1 +1,1 @@
-"""Makes the cache: sources, labels, prompt, encoder, and the two embedding stages. The only room that embeds."""
+"""Makes the cache: labels, prompt, encoder, and the two embedding stages. The only room that embeds."""

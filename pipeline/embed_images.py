@@ -24,8 +24,8 @@ from cache.errors import DptrError
 from cache.keys import as_keys
 from cache.shard import SHARD_BYTES
 from pipeline.encoder import Encoder
-from pipeline.photos import decode
 from pipeline.stage import MARGIN, Say, check_room, committing, say_encoder, size, writing_space
+from sources.photos import decode
 
 BATCH = 32  # pictures in one forward pass
 

@@ -3,13 +3,11 @@
 Labels are counted in a temporary database on the disk, so a source may be larger than the memory.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from pipeline.scratch import scratch, telling
-
-MAX_LENGTH = 25  # characters, of the released decoder
+from sources.cleaning import MAX_LENGTH, clean, clean_unicode
 
 
 class Labels:
@@ -57,26 +55,6 @@ class Labels:
             else:
                 self.altered += label != clean_unicode(text)
                 yield label
-
-
-def clean(text: str) -> str:
-    """NFKD, ASCII only, all whitespace removed; may come out empty.
-
-    >>> clean("Caf\u00e9 ole")
-    'Cafeole'
-    """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return "".join(text.split())
-
-
-def clean_unicode(text: str) -> str:
-    """NFC, all whitespace removed: a letter and its accent are one character, and nothing is lost.
-
-    >>> clean_unicode("Cafe\u0301 ole")
-    'Caféole'
-    """
-    return "".join(unicodedata.normalize("NFC", text).split())
 
 
 def collect(texts: Iterable[str], max_length: int = MAX_LENGTH, keep_unicode: bool = False) -> Labels:

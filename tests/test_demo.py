@@ -8,7 +8,7 @@ from PIL import Image
 from cache.errors import WrongUse
 from demo import demo, photographs, signs
 from pipeline.labels import collect
-from pipeline.photos import decode
+from sources.photos import decode
 
 
 def test_demo_ends_with_held_out_words_and_their_spelling(tmp_path, say):

@@ -10,8 +10,8 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.photos import photo_count, photos
-from pipeline.sources import Reading, words
+from sources.photos import photo_count, photos
+from sources.words import Reading, words
 from wordclip.crops import Crops, read_crops
 from wordclip.show import nearest
 

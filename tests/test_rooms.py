@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(p for room in ("cache", "pipeline", "train", "wordclip") for p in (ROOT / room).rglob("*.py"))
+FILES = sorted(p for room in ("cache", "pipeline", "sources", "train", "wordclip") for p in (ROOT / room).rglob("*.py"))
 
 
 def test_imports_run_one_way():

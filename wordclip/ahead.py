@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline.photos import decode, photos
+from sources.photos import decode, photos
 from wordclip.fonts import Font
 from wordclip.render import HEIGHT, WIDTH, Picture, render
 from wordclip.words import WordSampler

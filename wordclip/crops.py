@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.lmdbs import lmdb_labels, lmdb_pictures
-from pipeline.photos import decode
+from sources.lmdbs import lmdb_labels, lmdb_pictures
+from sources.photos import decode
 from train.batches import hash_share
 from wordclip.render import HEIGHT, WIDTH
 

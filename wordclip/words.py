@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase, digits
 from typing import Any
 
-from pipeline.labels import MAX_LENGTH
+from sources.cleaning import MAX_LENGTH
 from train.batches import hash_share
 
 HELD_OUT = 0.02  # share of words, by hash, that are never drawn for training

@@ -7,7 +7,7 @@ import pipeline.embed_images as stage
 from cache.errors import DptrError
 from cache.space import open_space
 from pipeline.embed_images import embed_images
-from pipeline.photos import decode
+from sources.photos import decode
 from tests.conftest import picture
 from tests.pipeline.test_embed_text import files
 

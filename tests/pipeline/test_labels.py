@@ -6,13 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.labels import clean, clean_unicode, collect
-
-
-def test_cleaning_is_the_released_one():
-    assert clean("Café  ole\n") == "Cafeole"
-    assert clean("ﬁsh №5") == "fishNo5"  # compatibility forms are taken apart
-    assert clean("汉字") == ""
+from pipeline.labels import collect
 
 
 def test_unicode_is_kept_in_one_normal_form():
@@ -20,12 +14,6 @@ def test_unicode_is_kept_in_one_normal_form():
     labels = collect(texts, keep_unicode=True)
     assert dict(labels) == {"Café": 2, "đườngphố": 1, "汉字": 1, "ﬁsh": 1, "اسم": 1}
     assert (labels.altered, labels.dropped) == (0, {"empty": 1})
-
-
-@given(st.text())
-def test_cleaning_twice_changes_nothing(text):
-    assert clean(clean(text)) == clean(text)
-    assert clean_unicode(clean_unicode(text)) == clean_unicode(text)
 
 
 def test_losses_are_counted_by_reason():

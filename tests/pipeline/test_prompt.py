@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import DptrError, WrongUse
-from pipeline.labels import clean
 from pipeline.prompt import PROMPT, Prompt
+from sources.cleaning import clean
 
 TOKENIZER = open_clip.get_tokenizer("ViT-B-16")
 RELEASED = Prompt(PROMPT, TOKENIZER, 77)

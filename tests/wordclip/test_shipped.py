@@ -12,8 +12,8 @@ import torch
 
 from demo import photographs, signs
 from pipeline.encoder import Encoder
-from pipeline.photos import decode
 from pipeline.weights import weights_digest
+from sources.photos import decode
 from wordclip.fonts import PILLOWS
 from wordclip.render import render
 from wordclip.show import nearest, sheet

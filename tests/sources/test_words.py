@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from cache.errors import DptrError, WrongUse
-from pipeline.sources import Reading, words
+from sources.words import Reading, words
 
 EXPECTED = ["street", "Café", "", '5" pipe', "a,b"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from cache.errors import DptrError, WrongUse
-from pipeline.hub import load_dataset
-from pipeline.lmdbs import is_lmdb, lmdb_labels
+from sources.hub import load_dataset
+from sources.lmdbs import is_lmdb, lmdb_labels
 
 USUAL = ("text", "label", "word", "words", "labels")  # columns taken without being asked for, in this order
 LONGEST_LINE = 1 << 20  # characters; what follows counts as a line of its own, so that no file can fill the memory

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from cache.errors import DptrError, WrongUse
-from pipeline.hub import load_dataset
-from pipeline.lmdbs import is_lmdb, lmdb_pictures, lmdb_samples
+from sources.hub import load_dataset
+from sources.lmdbs import is_lmdb, lmdb_pictures, lmdb_samples
 
 # Files in a folder or a tar that are not even tried: what usually lies beside pictures. All else is, by content.
 BESIDE = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".mat", ".html", ".py", ".yaml", ".yml", ".pdf"}

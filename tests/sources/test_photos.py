@@ -6,9 +6,9 @@ import tarfile
 import pytest
 
 from cache.errors import DptrError, WrongUse
-from pipeline.photos import decode, photo_count, photos
+from sources.photos import decode, photo_count, photos
 from tests.conftest import picture
-from tests.pipeline.test_sources import write_lmdb
+from tests.sources.test_words import write_lmdb
 
 
 @pytest.fixture

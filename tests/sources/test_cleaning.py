@@ -1,0 +1,18 @@
+"""Labels are cleaned as the released code does it, or kept in one normal form."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sources.cleaning import clean, clean_unicode
+
+
+def test_cleaning_is_the_released_one():
+    assert clean("Café  ole\n") == "Cafeole"
+    assert clean("ﬁsh №5") == "fishNo5"  # compatibility forms are taken apart
+    assert clean("汉字") == ""
+
+
+@given(st.text())
+def test_cleaning_twice_changes_nothing(text):
+    assert clean(clean(text)) == clean(text)
+    assert clean_unicode(clean_unicode(text)) == clean_unicode(text)
