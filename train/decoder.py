@@ -70,13 +70,17 @@ class Decoder(nn.Module):
         return total / (wanted != pad).sum()
 
     @torch.inference_mode()
-    def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> Tensor:
-        """Most probable ids, (B, max_length + 1), EOS behind the text: left to right, then cloze refinements."""
+    def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
+        """Most probable ids, (B, max_length + 1), EOS behind the text, and their probabilities, 1 behind the text.
+
+        Left to right, then cloze refinements. A row's reading does not depend on the rows beside it.
+        """
         keys_values = self.memory_keys_values(memory)
-        ids = self._left_to_right(keys_values, memory_mask, memory.shape[0])
+        ids, shares = self._left_to_right(keys_values, memory_mask, memory.shape[0])
         for _ in range(refinements):
-            ids = self._refine(ids, keys_values, memory_mask)
-        return ids
+            ids, shares = self._refine(ids, keys_values, memory_mask)
+        ended = (ids == EOS).cumsum(-1) > 0
+        return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
         """Each layer's keys and values of a memory (B, M, D), computed once for every use of it."""
@@ -100,37 +104,59 @@ class Decoder(nn.Module):
             query, content, _ = layer(query, content, keys_values, mask, memory_mask, last=last)
         return torch.as_tensor(self.head(self.norm(query)))
 
-    def _left_to_right(self, memory: list[KeysValues], memory_mask: Tensor | None, B: int) -> Tensor:
+    def _left_to_right(self, memory: list[KeysValues], memory_mask: Tensor | None, B: int) -> tuple[Tensor, Tensor]:
+        """Each step computes one position; keys and values of those before are kept, and rows that ended leave."""
         steps, device = self.config.max_length + 1, self.positions.device
         ids = torch.full((B, steps), EOS, device=device)
+        shares = torch.ones(B, steps, device=device)
+        rows = torch.arange(B, device=device)  # those not yet ended
         last = torch.full((B, 1), self.charset.bos, device=device)
         past: list[KeysValues | None] = [None] * len(self.layers)
-        done = torch.zeros(B, dtype=torch.bool, device=device)
         for step in range(steps):
             content = self.embedding(last) * math.sqrt(self.config.width)
             content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
-            query = self.positions[step].expand(B, 1, 1, -1)
+            query = self.positions[step].expand(len(rows), 1, 1, -1)
             for n, (layer, keys_values) in enumerate(zip(self.layers, memory, strict=True)):
                 last_layer = n + 1 == len(self.layers)
                 query, content, past[n] = layer(query, content, keys_values, None, memory_mask, past[n], last_layer)
-            last = self.head(self.norm(query))[:, 0].argmax(-1).masked_fill(done[:, None], EOS)  # (B, 1)
-            ids[:, step] = last[:, 0]
-            done |= last[:, 0] == EOS
-            if done.all():
+            share, last = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)  # (B, 1)
+            ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
+            going = (last[:, 0] != EOS).nonzero()[:, 0]
+            if not len(going):
                 break
-        return ids
+            if len(going) < len(rows):
+                rows, last = rows[going], last[going]
+                memory = [(keys[going], values[going]) for keys, values in memory]
+                past = [(one[0][going], one[1][going]) if one else None for one in past]
+                memory_mask = None if memory_mask is None else memory_mask[going]
+        return ids, shares
 
-    def _refine(self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> Tensor:
-        """Every character once more, seeing all characters read before but itself."""
-        B, S = ids.shape
-        inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, :-1]], 1)
-        ended = (inputs == EOS).cumsum(-1) > 0
+    def _refine(
+        self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None, longest: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Every character once more, seeing all characters read before but itself.
+
+        Only up to where the longest of the rows ended, unless one of them now goes on beyond its end.
+        """
+        ended = (ids == EOS).cumsum(-1) > 0
+        S = longest or min(ids.shape[1], int((~ended).sum(-1).max()) + 1)
+        inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, : S - 1]], 1)
         query_mask = ~torch.ones(S, S, dtype=torch.bool, device=ids.device).triu(1).tril(1)
         content_mask = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril()
-        mask = torch.cat([query_mask, content_mask])[None, None] & ~ended[:, None, None]
-        query = self.positions[:S].expand(B, 1, -1, -1)
+        readable = (inputs != EOS).cumprod(-1).bool()
+        mask = torch.cat([query_mask, content_mask])[None, None] & readable[:, None, None]
+        query = self.positions[:S].expand(len(ids), 1, -1, -1)
         logits = self._run(query, self._embed(inputs)[:, None], memory, mask, memory_mask)
-        return logits[:, 0].argmax(-1)
+        found_shares, found = logits[:, 0].float().softmax(-1).max(-1)
+        if ids.shape[1] > S and not bool((found == EOS).any(-1).all()):
+            return self._refine(ids, memory, memory_mask, ids.shape[1])
+        rest = ids.shape[1] - S
+        return F.pad(found, (0, rest), value=EOS), F.pad(found_shares, (0, rest), value=1.0)
+
+
+def confidence(shares: Tensor) -> Tensor:
+    """How sure a reading is, (B,): the product of the probabilities (B, S) of its characters and of its end."""
+    return shares.prod(-1)
 
 
 def _initialise(module: nn.Module) -> None:

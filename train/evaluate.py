@@ -11,7 +11,7 @@ from cache.fingerprint import Fingerprint
 from cache.space import Space, open_space
 from machine import autocast, choose_device
 from train.batches import MemoryLoader, Words, read_words, split
-from train.decoder import Decoder
+from train.decoder import Decoder, confidence
 from train.run import load_run
 from train.score import Score, edit_distance, score
 
@@ -34,21 +34,24 @@ class Evaluation:
         return asdict(self)
 
 
-def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precision: str) -> list[str]:
-    """What a decoder reads from unperturbed memories, left to right with one refinement, in the order of `words`."""
+def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precision: str) -> list[tuple[str, float]]:
+    """What a decoder reads from unperturbed memories, left to right with one refinement, and how sure it is.
+
+    In the order of `words`.
+    """
     decoder.eval()
     order = sorted(range(len(words)), key=lambda n: len(words.labels[n]))
-    texts = [""] * len(words)
+    readings = [("", 0.0)] * len(words)
     with tqdm(total=len(words), desc="read", unit="word", delay=2, leave=False) as progress:
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
             memory, mask = loader.load(words.take(part))
             with autocast(loader.device, precision):
-                ids = decoder.read(memory, mask)
-            for n, text in zip(part, decoder.charset.decode(ids), strict=True):
-                texts[n] = text
+                ids, shares = decoder.read(memory, mask)
+            for n, *reading in zip(part, decoder.charset.decode(ids), confidence(shares).tolist(), strict=True):
+                readings[n] = (reading[0], reading[1])
             progress.update(len(part))
-    return texts
+    return readings
 
 
 def evaluate(
@@ -74,8 +77,8 @@ def evaluate(
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
     held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
     target = choose_device(device)
-    loader = MemoryLoader(space, target)
-    texts = read_memories(decoder.to(target), loader, held_out, "fp32")
+    loader = MemoryLoader(space, target, config["zero_memory"])
+    texts = [text for text, _ in read_memories(decoder.to(target), loader, held_out, "fp32")]
     pairs = list(zip(held_out.labels, texts, strict=True))
     groups = {f"{low}-{low + 4}": [p for p in pairs if low <= len(p[0]) < low + 5] for low in (1, 6, 11, 16, 21)}
     return Evaluation(

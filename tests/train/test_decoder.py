@@ -100,26 +100,28 @@ def test_loss_and_gradients_equal_the_literal_one(depth):
 
 
 def read_by_hand(decoder, memory, refine):
-    """Left to right from scratch at every step, then one cloze pass."""
-    ids, S = [], decoder.config.max_length + 1
+    """Left to right from scratch at every step, then one cloze pass: ids and their probabilities."""
+    ids, shares, S = [], [], decoder.config.max_length + 1
     for step in range(S):
         inputs = [decoder.charset.bos, *ids]
         causal = [[j <= i for j in range(step + 1)] for i in range(step + 1)]
         logits = logits_by_hand(decoder, memory, inputs, list(range(step + 1)), causal, causal)
         ids.append(int(logits[-1].argmax()))
+        shares.append(float(logits[-1].softmax(-1).max()))
         if ids[-1] == EOS:
             break
     ids += [EOS] * (S - len(ids))
-    if refine:
+    for _ in range(refine):
         inputs = [decoder.charset.bos, *ids[:-1]]
         open_until = inputs.index(EOS) if EOS in inputs else S
         cloze = [[j != i + 1 and j < open_until for j in range(S)] for i in range(S)]
         causal = [[j <= i and j < open_until for j in range(S)] for i in range(S)]
-        ids = logits_by_hand(decoder, memory, inputs, list(range(S)), cloze, causal).argmax(-1).tolist()
-    return ids
+        logits = logits_by_hand(decoder, memory, inputs, list(range(S)), cloze, causal)
+        ids, shares = logits.argmax(-1).tolist(), logits.softmax(-1).amax(-1).tolist()
+    return ids, shares
 
 
-@pytest.mark.parametrize("refinements", [0, 1])
+@pytest.mark.parametrize("refinements", [0, 1, 2])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_reading_equals_the_literal_one(depth, refinements):
     decoder = make(depth, max_length=8)
@@ -127,10 +129,12 @@ def test_reading_equals_the_literal_one(depth, refinements):
         decoder.head.bias[EOS] += 3  # so that some words end before the longest length
         memory, mask, memories = ragged(6, 24, [7, 9, 4, 9, 6, 1])
         expected = [read_by_hand(decoder, m, refinements) for m in memories]
-    found = decoder.read(memory, mask, refinements)
-    assert decoder.charset.decode(found) == decoder.charset.decode(torch.tensor(expected))
-    if not refinements:
-        assert found.tolist() == expected
+    found, shares = decoder.read(memory, mask, refinements)
+    assert decoder.charset.decode(found) == decoder.charset.decode(torch.tensor([ids for ids, _ in expected]))
+    for row, (ids, likely) in zip(shares, expected, strict=True):
+        end = ids.index(EOS) + 1 if EOS in ids else len(ids)
+        assert row[:end].tolist() == pytest.approx(likely[:end], abs=1e-5)
+        assert row[end:].tolist() == [1.0] * (len(ids) - end)
 
 
 def test_released_shape_has_25_million_parameters():
@@ -157,6 +161,6 @@ def test_what_stands_in_padding_does_not_matter():
     decoder = make()
     memory, mask, _ = ragged(2, 24, [5, 8])
     other = torch.where(mask[..., None], memory, 1000.0)
-    assert torch.equal(decoder.read(memory, mask), decoder.read(other, mask))
+    assert torch.equal(decoder.read(memory, mask)[0], decoder.read(other, mask)[0])
     targets, orders = decoder.charset.encode(["abc", "de"]), draw_permutations(3, 6)
     assert torch.allclose(decoder.loss(memory, mask, targets, orders), decoder.loss(other, mask, targets, orders))
