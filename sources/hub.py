@@ -1,4 +1,4 @@
-"""`datasets.load_dataset`, streamed, with its many failures told in one sentence."""
+"""`datasets.load_dataset`, with its many failures told in one sentence."""
 
 import logging
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 from cache.errors import WrongUse
 
 
-def load_dataset(name: str, split: str) -> Any:
-    """An iterable dataset by name or folder; `name:configuration` chooses a configuration.
+def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
+    """A dataset by name or folder, streamed or with random access; `name:configuration` chooses a configuration.
 
     Raises WrongUse when there is nothing of that name that can be reached.
     """
@@ -20,8 +20,8 @@ def load_dataset(name: str, split: str) -> Any:
     path, _, configuration = name.partition(":")
     try:
         if path.endswith(".parquet"):
-            return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=True)
-        return datasets.load_dataset(path, configuration or None, split=split, streaming=True)
+            return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
+        return datasets.load_dataset(path, configuration or None, split=split, streaming=streaming)
     except Exception as error:  # the library raises a dozen kinds, from HTTP to YAML
         first_line = str(error).strip().split("\n")[0]
         raise WrongUse(

@@ -34,15 +34,30 @@ def lmdb_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
             yield key, bytes(transaction.get(key.encode()) or b"")
 
 
+def lmdb_picture(path: Path, number: int) -> bytes:
+    """The encoded picture of entry `number`, from 1; empty if there is none. For any process, in any order."""
+    with _reading(path) as (transaction, _):
+        return bytes(transaction.get(b"image-%09d" % number) or b"")
+
+
+# An LMDB must not be opened twice in a process, nor again in its forks: once opened it stays so. Without locks, and read
+# only, an environment can be used across a fork: it is a map of the file.
+_OPENED: dict[tuple[int, int], Any] = {}
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[Any, int]]:
+    """A transaction and the number of entries. DptrError if it is no LMDB, or not one of the field's."""
     import lmdb
 
     try:
-        with (
-            lmdb.open(str(path), readonly=True, lock=False, readahead=False) as environment,
-            environment.begin() as transaction,
-        ):
+        file = (path / "data.mdb").stat()
+        key = (file.st_dev, file.st_ino)
+        if key not in _OPENED:
+            _OPENED[key] = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+        with _OPENED[key].begin() as transaction:
             yield transaction, int(transaction.get(b"num-samples") or 0)
     except lmdb.Error as error:
         raise DptrError(f"the LMDB {path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise DptrError(f"the LMDB {path} cannot be read: {error.strerror or error}.") from error

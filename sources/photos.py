@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -96,17 +97,27 @@ def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
         raise DptrError(f"the archive {path} cannot be read to its end: {error}.") from error
 
 
+def picture_columns(dataset: Any) -> list[str]:
+    """The columns of a dataset that hold pictures by their type."""
+    import datasets
+
+    return [n for n, f in (dataset.features or {}).items() if isinstance(f, datasets.Image)]
+
+
+def picture_of(value: Any) -> bytes:
+    """The encoded picture of an undecoded cell {"bytes", "path"}, empty if there is none."""
+    value = value or {}
+    return value.get("bytes") or (_read(Path(value["path"])) if value.get("path") else b"")
+
+
 def _dataset(source: str, split: str, column: str | None) -> Iterator[tuple[str, bytes]]:
     import datasets
 
     dataset = load_dataset(source, split)
-    pictures = [n for n, f in (dataset.features or {}).items() if isinstance(f, datasets.Image)]
-    names = pictures or [n for n in USUAL if n in (dataset.column_names or [])]
+    names = picture_columns(dataset) or [n for n in USUAL if n in (dataset.column_names or [])]
     name = column or (names[0] if names else None)
     if name is None or name not in (dataset.column_names or []):
         have = ", ".join(dataset.column_names or [])
         raise WrongUse(f"the dataset '{source}' has the columns {have}: say with --column which holds the pictures.")
     for number, row in enumerate(dataset.cast_column(name, datasets.Image(decode=False)).select_columns([name])):
-        value = row[name] or {}
-        data = value.get("bytes") or (_read(Path(value["path"])) if value.get("path") else b"")
-        yield f"{source}/{split}/{number:09d}", data
+        yield f"{source}/{split}/{number:09d}", picture_of(row[name])

@@ -78,21 +78,31 @@ def split(words: Words, share: float) -> tuple[Words, Words]:
 def epoch_batches(words: Words, batch: int, seed: int, epoch: int) -> Iterator[Words]:
     """Every word once in batches of similar length, in an order that is a function of (seed, epoch) alone."""
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    order = random.permutation(len(words))
     lengths = np.array([len(label) for label in words.labels])
+    for indices in batch_indices(lengths, batch, random):
+        yield words.take(indices)
+
+
+def batch_indices(lengths: NDArray[np.int64], batch: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Every index of `lengths` once, at random, in batches of similar length."""
+    order = random.permutation(len(lengths))
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), WINDOW * batch):
         window = order[start : start + WINDOW * batch]
         window = window[np.argsort(lengths[window], kind="stable")]
         batches += [window[n : n + batch] for n in range(0, len(window), batch)]
     for n in random.permutation(len(batches)):
-        yield words.take(batches[n])
+        yield batches[n]
 
 
 class MemoryLoader:
-    """Memories as the decoder sees them, whatever the layout: padded, masked, on the device."""
+    """Memories as the decoder sees them, whatever the layout: padded, masked, on the device.
 
-    def __init__(self, space: Space, device: torch.device) -> None:
+    With `zero`, all their values are 0, so that there is nothing to read: a control.
+    """
+
+    def __init__(self, space: Space, device: torch.device, zero: bool = False) -> None:
+        self._zero = zero
         self._reader = MemoryReader(space.memories)
         constants = space.constants()
         self._prefix = torch.from_numpy(constants["prefix"]).to(device, torch.float32)  # (P, D)
@@ -107,10 +117,14 @@ class MemoryLoader:
         Compact memories become: the end token's row projected, the common prefix, and the rows up to the end token.
         The projected row is left out where the encoder's two widths differ.
         """
-        states, lengths = self._reader.gather(words.memories)
+        memory, mask = self.padded(*self._reader.gather(words.memories))
+        return torch.zeros_like(memory) if self._zero else memory, mask
+
+    def padded(self, states: NDArray[np.float16], lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """The same of states end to end (ΣL, D), as they lie in the cache or come out of the encoder."""
         ragged = torch.from_numpy(states).to(self.device).float()
         counts = torch.from_numpy(lengths).to(self.device)
-        B, D = len(words), self.width
+        B, D = len(lengths), self.width
         if not self._compact:
             return ragged.view(B, -1, D), None
         ends = counts.cumsum(0)

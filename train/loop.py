@@ -1,30 +1,44 @@
-"""The training loop: steps, reports, evaluations on held-out words, checkpoints."""
+"""The training loop that pre-training and fine-tuning share: steps, reports, evaluations, checkpoints."""
 
 import math
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
 from machine import autocast
-from train.batches import MemoryLoader, Words, epoch_batches
-from train.decoder import Decoder
-from train.evaluate import read_memories
-from train.options import PretrainOptions, Resolved
-from train.permutations import draw_permutations
-from train.perturbation import Perturbation
 from train.run import Run
-from train.score import score
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 CLIP_NORM = 20.0
 WARM_UP = 0.075  # share of all steps: 1.5 of 20 epochs
+
+Batch = TypeVar("Batch", bound=Sized)  # as long as it has words
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run is and on what it runs."""
+
+    steps: int
+    eval_every: int
+    device: torch.device
+    precision: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, and a line for a person."""
+
+    scores: dict[str, float]
+    rank: tuple[float, ...]  # larger is better
+    text: str
 
 
 @dataclass
@@ -33,73 +47,57 @@ class Progress:
 
     loss: float = math.nan  # mean since the last report
     seconds: float = 0.0  # of training, evaluations left out
+    waiting: float = 0.0  # of these, seconds in which no batch was ready
     words: int = 0
     best_step: int = 0
-    best: dict[str, float] | None = None  # scores of the best checkpoint
+    best: Found | None = None  # of the best checkpoint
 
 
 class Loop:
-    """One run's training."""
+    """One run's training. Each group of `groups` has `params` and `peak`, its highest learning rate."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        loader: MemoryLoader,
-        perturbation: Perturbation | None,
-        options: PretrainOptions,
-        resolved: Resolved,
-        run: Run,
-    ) -> None:
-        self.decoder, self.loader, self.perturbation = decoder, loader, perturbation
-        self.options, self.resolved, self.run = options, resolved, run
-        self.optimizer = torch.optim.AdamW(decoder.parameters(), lr=resolved.lr, weight_decay=0.0, fused=True)
+    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
+        self.name, self.model, self.pace, self.run = name, model, pace, run
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.progress = Progress()
 
-    def train(self, training: Words, held_out: Words) -> Progress:
+    def train(
+        self, batches: Iterator[Batch], loss: Callable[[Batch], Tensor], evaluate: Callable[[], Found]
+    ) -> Progress:
         """All steps. Raises DptrError, naming the step, when the loss is not finite."""
-        steps, every = self.resolved.steps, self.resolved.eval_every
-        batches = self._batches(training)
+        steps, every = self.pace.steps, self.pace.eval_every
         losses: list[Tensor] = []
-        began, seen = time.perf_counter(), 0
-        with tqdm(total=steps, desc="pretrain", unit="step", delay=2) as bar:
+        began, seen, waited = time.perf_counter(), 0, 0.0
+        with tqdm(total=steps, desc=self.name, unit="step", delay=2) as bar:
             for step in range(1, steps + 1):
-                words = next(batches)
-                losses.append(self.step(step, words))
-                seen += len(words)
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                losses.append(self.step(step, loss, batch))
+                seen += len(batch)
                 bar.update()
                 evaluating = step % every == 0 or step == steps
                 if evaluating or step % LOG_EVERY == 0:
-                    self._report(step, losses, seen, time.perf_counter() - began, bar)
+                    self._report(step, losses, seen, time.perf_counter() - began, waited, bar)
                     if evaluating:
-                        self._evaluate(step, held_out, bar)
-                    began, seen, losses = time.perf_counter(), 0, []
+                        self._evaluate(step, evaluate, bar)
+                    began, seen, waited, losses = time.perf_counter(), 0, 0.0, []
         return self.progress
 
-    def step(self, step: int, words: Words) -> Tensor:
+    def step(self, step: int, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """One step, counted from 1; returns the loss without waiting for the device."""
-        self.decoder.train()
+        self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(step - 1, self.resolved.steps, self.resolved.lr)
-        memory, mask = self.loader.load(words)
-        if self.perturbation:
-            memory = self.perturbation(memory)
-        targets = self.decoder.charset.encode(words.labels).to(memory.device)
-        orders = draw_permutations(targets.shape[1] - 2, self.options.permutations).to(memory.device)
-        with autocast(self.resolved.device, self.resolved.precision):
-            loss = self.decoder.loss(memory, mask, targets, orders)
+            group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
+        with autocast(self.pace.device, self.pace.precision):
+            value = loss(batch)
         self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), CLIP_NORM)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
-        return loss.detach()
+        return value.detach()
 
-    def _batches(self, words: Words) -> Iterator[Words]:
-        epoch = 0
-        while True:
-            yield from epoch_batches(words, self.options.batch, self.options.seed, epoch)
-            epoch += 1
-
-    def _report(self, step: int, losses: list[Tensor], seen: int, seconds: float, bar: Any) -> None:
+    def _report(self, step: int, losses: list[Tensor], seen: int, seconds: float, waited: float, bar: Any) -> None:
         self.progress.loss = float(torch.stack(losses).mean())  # the only place that waits for the device
         if not math.isfinite(self.progress.loss):
             raise DptrError(
@@ -107,23 +105,26 @@ class Loop:
                 f"Checkpoints of before are in {self.run.folder}."
             )
         self.progress.seconds += seconds
+        self.progress.waiting += waited
         self.progress.words += seen
-        rate = one_cycle(step - 1, self.resolved.steps, self.resolved.lr)
+        rate = self.optimizer.param_groups[-1]["lr"]
         figures = {"loss": self.progress.loss, "lr": rate, "words_per_second": seen / seconds}
-        self.run.log(step, "train", figures)
-        bar.set_postfix_str(f"loss {self.progress.loss:.3f}, {seen / seconds:,.0f} words/s", refresh=False)
+        self.run.log(step, "train", {**figures, "waiting": waited / seconds})
+        bar.set_postfix_str(
+            f"loss {self.progress.loss:.3f}, {seen / seconds:,.0f} words/s, waiting {waited / seconds:.0%}",
+            refresh=False,
+        )
 
-    def _evaluate(self, step: int, held_out: Words, bar: Any) -> None:
-        texts = read_memories(self.decoder, self.loader, held_out, self.resolved.precision)
-        result = score(held_out.labels, texts)
-        scores = {name: value for name, value in asdict(result).items() if name != "words"}
-        self.run.log(step, "held_out", scores)
-        bar.write(f"step {step:,}: loss {self.progress.loss:.3f}, held out: {result}", file=sys.stderr)
-        self.run.save("last.pt", self.decoder, step, scores)
+    def _evaluate(self, step: int, evaluate: Callable[[], Found], bar: Any) -> None:
+        self.model.eval()
+        found = evaluate()
+        self.run.log(step, "held_out", found.scores)
+        bar.write(f"step {step:,}: loss {self.progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
+        self.run.save("last.pt", self.model, step, found.scores)
         best = self.progress.best
-        if best is None or (scores["ignoring_case"], scores["ned"]) >= (best["ignoring_case"], best["ned"]):
-            self.progress.best, self.progress.best_step = scores, step
-            self.run.save("best.pt", self.decoder, step, scores)
+        if best is None or found.rank >= best.rank:
+            self.progress.best, self.progress.best_step = found, step
+            self.run.save("best.pt", self.model, step, found.scores)
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:

@@ -8,6 +8,7 @@ import torch
 
 from cache.errors import WrongUse
 from machine import choose_precision
+from train.loop import Pace
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class PretrainOptions:
     orp: float | None = None  # λ; 0.1 with a bank and no relative strength
     orp_relative: float | None = None  # λ such that noise rows have this share of memory rows' norm
     orp_positions: str = "shared"  # by the batch, or "sample": drawn for each word
+    zero_memory: bool = False  # a control: nothing to read, so the decoder becomes a language model
     batch: int = 384
     epochs: float = 20
     steps: int | None = None  # those of the epochs
@@ -56,6 +58,10 @@ class Resolved:
     eval_every: int
     device: torch.device
     precision: str
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.steps, self.eval_every, self.device, self.precision)
 
 
 def resolve(options: PretrainOptions, device: torch.device, memory_width: int, words: int) -> Resolved:

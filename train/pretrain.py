@@ -4,24 +4,29 @@ Each step: a batch of words and their memories, memories perturbed with photogra
 modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cache import __version__
 from cache.errors import DptrError
 from cache.space import Space, open_space
 from machine import choose_device
-from train.batches import MemoryLoader, Words, read_words, split
+from train.batches import MemoryLoader, Words, epoch_batches, read_words, split
 from train.charset import Charset, characters
 from train.decoder import Decoder, DecoderConfig
-from train.loop import Loop
+from train.evaluate import read_memories
+from train.loop import Found, Loop
 from train.options import PretrainOptions, Resolved, check, resolve
+from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
 from train.run import Run
+from train.score import score
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             f"of {len(words):,} words {len(held_out):,} are held out and {len(training):,} left to train on: "
             "neither may be none, so give more words or another --held-out."
         )
-    loader = MemoryLoader(space, choose_device(options.device))
+    loader = MemoryLoader(space, choose_device(options.device), options.zero_memory)
     chosen = resolve(options, loader.device, loader.width, len(training))
     if chosen.device.type == "cpu":
         # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
@@ -67,8 +72,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     decoder = Decoder(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
     run = Run(options.out, _config(options, chosen, space, shape, orp, (len(training), len(held_out))))
-    for reason, count in dropped.items():
-        say(f"{count:,} labels not used: {reason}")
+    for reason, number in dropped.items():
+        say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
     parameters = sum(p.numel() for p in decoder.parameters())
     say(f"decoder: depth {shape.depth}, width {shape.width}, {shape.heads} heads, {parameters / 1e6:.1f} M parameters")
@@ -77,9 +82,23 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
         f"learning rate {chosen.lr:.3g}, {chosen.device.type}, {chosen.precision}, into {options.out}"
     )
-    loop = Loop(decoder, loader, perturbation, options, chosen, run)
+    groups = [{"params": list(decoder.parameters()), "peak": chosen.lr}]
+    loop = Loop("pretrain", decoder, groups, chosen.pace, run)
+    watched = held_out.take(range(min(len(held_out), options.eval_words)))
+
+    def loss(batch: TextBatch) -> Tensor:
+        memory = perturbation(batch.memory) if perturbation else batch.memory
+        targets = charset.encode(batch.words.labels).to(memory.device)
+        orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(memory.device)
+        return decoder.loss(memory, batch.mask, targets, orders)
+
+    def evaluate() -> Found:
+        texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
+        result = score(watched.labels, texts)
+        return Found(result.figures(), (result.ignoring_case, result.ned), str(result))
+
     try:
-        progress = loop.train(training, held_out.take(range(min(len(held_out), options.eval_words))))
+        progress = loop.train(_batches(loader, training, options), loss, evaluate)
     finally:
         run.close()
     return PretrainSummary(
@@ -91,8 +110,27 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         words_per_second=round(progress.words / progress.seconds, 1),
         loss=progress.loss,
         best_step=progress.best_step,
-        scores=progress.best or {},
+        scores=progress.best.scores if progress.best else {},
     )
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Words with their memories (B, M, D) and which rows of those count (B, M)."""
+
+    words: Words
+    memory: Tensor
+    mask: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def _batches(loader: MemoryLoader, words: Words, options: PretrainOptions) -> Iterator[TextBatch]:
+    for epoch in count():
+        for batch in epoch_batches(words, options.batch, options.seed, epoch):
+            memory, mask = loader.load(batch)
+            yield TextBatch(batch, memory, mask)
 
 
 def _perturbation(

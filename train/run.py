@@ -3,20 +3,25 @@
 RUN/
     config.json       the resolved configuration: options as used, cache identity, decoder shape, software versions
     metrics.jsonl     one line a report: training loss and rate, or scores on held-out words
-    best.pt last.pt   checkpoints: decoder weights, step, scores, configuration
+    best.pt last.pt   checkpoints: weights, step, scores, configuration
     tensorboard/      the same figures for TensorBoard
 """
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from cache.errors import DptrError, WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.decoder import Decoder, DecoderConfig
+from train.recogniser import Recogniser, RecogniserConfig
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Run:
@@ -43,22 +48,19 @@ class Run:
         for name, value in figures.items():
             self._board.add_scalar(f"{group}/{name}", value, step)
 
-    def save(self, name: str, decoder: Decoder, step: int, scores: dict[str, float]) -> None:
+    def save(self, name: str, model: nn.Module, step: int, scores: dict[str, float]) -> None:
         """Write a checkpoint, whole or not at all."""
         memory = io.BytesIO()
-        weights = {name: tensor.detach().cpu() for name, tensor in decoder.state_dict().items()}
-        torch.save({"decoder": weights, "step": step, "scores": scores, "config": self.config}, memory)
+        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        torch.save({"model": weights, "step": step, "scores": scores, "config": self.config}, memory)
         write_whole(self.folder / name, memory.getbuffer())
 
     def close(self) -> None:
         self._board.close()
 
 
-def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[str, Any], int]:
-    """The decoder of a finished run, its configuration, and the step it was saved at.
-
-    Raises WrongUse if there is no such run or checkpoint, DptrError if it is damaged.
-    """
+def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]:
+    """What `Run.save` wrote: model, step, scores, config. WrongUse if there is none, DptrError if it is damaged."""
     path = folder / checkpoint
     if not (folder / "config.json").exists():
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.")
@@ -66,8 +68,48 @@ def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[s
         raise WrongUse(f"{folder} has no checkpoint {checkpoint}: the run ended before its first evaluation.")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        decoder = Decoder(DecoderConfig(**saved["config"]["decoder"]))
-        decoder.load_state_dict(saved["decoder"])
-    except Exception as error:  # zip, pickle, key and shape errors all mean the same to a person
-        raise DptrError(f"the checkpoint {path} is damaged or of another version: {error}") from error
-    return decoder.eval(), saved["config"], saved["step"]
+        return {name: saved[name] for name in ("model", "step", "scores", "config")}
+    except Exception as error:  # zip, pickle and key errors all mean the same to a person
+        raise _damaged(path, error) from error
+
+
+def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[str, Any], int]:
+    """The decoder of a pre-trained run, its configuration, and the step it was saved at.
+
+    Raises WrongUse if there is no such run or checkpoint or it was fine-tuned, DptrError if it is damaged.
+    """
+    saved = load_checkpoint(folder, checkpoint)
+    if "recogniser" in saved["config"]:
+        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+    return _loaded(folder / checkpoint, Decoder, DecoderConfig(**saved["config"]["decoder"]), saved)
+
+
+def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recogniser, dict[str, Any], int]:
+    """The recogniser of a fine-tuned run, its configuration, and the step it was saved at. Raises as `load_run`."""
+    saved = load_checkpoint(folder, checkpoint)
+    if "recogniser" not in saved["config"]:
+        raise WrongUse(f"{folder} is a pre-trained run, which reads text memories only: fine-tune it first.")
+    return _loaded(folder / checkpoint, Recogniser, RecogniserConfig.of(saved["config"]["recogniser"]), saved)
+
+
+def is_finetuned(folder: Path) -> bool:
+    """Whether a run reads pictures. WrongUse if there is no run."""
+    try:
+        return "recogniser" in json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
+    except ValueError as error:
+        raise _damaged(folder / "config.json", error) from error
+
+
+def _loaded(path: Path, kind: Callable[[Any], Model], shape: Any, saved: dict[str, Any]) -> Any:
+    try:
+        model = kind(shape)
+        model.load_state_dict(saved["model"])  # strict: what is missing or unexpected is an error
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return model.eval(), saved["config"], saved["step"]
+
+
+def _damaged(path: Path, error: Exception) -> DptrError:
+    return DptrError(f"{path} is damaged or of another version: {error}")

@@ -1,29 +1,39 @@
-"""How well text was read: word accuracy, character error rate, 1-NED."""
+"""How well text was read, as the field measures it: word accuracy, character error rate, 1-NED."""
 
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Score:
     """Figures over a list of words, as shares of one.
 
-    `word_accuracy` exactly equal; `ignoring_case` equal after folding case, which is the fair figure for a CLIP that
-    lower-cases its text; `character_error` edit distance over the number of true characters; `ned` 1-NED, the mean of
-    1 - edit distance / longer length.
+    `word_accuracy` exactly equal, over all characters (the field's 94); `ignoring_case` equal after folding case, which
+    is fair to a CLIP that lower-cases its text; `accuracy_36` letters and digits alone, whatever their case, which
+    most papers print; `accuracy_62` letters and digits alone, case and all. Words without any letter or digit
+    count in the first two only. `character_error` edit distance over the number of true characters; `ned` 1-NED, the
+    mean of 1 - edit distance / longer length; `ned_36` the same of letters and digits, whatever their case.
     """
 
     words: int
     word_accuracy: float
     ignoring_case: float
+    accuracy_36: float
+    accuracy_62: float
     character_error: float
     ned: float
+    ned_36: float
 
     def __str__(self) -> str:
         return (
             f"{self.word_accuracy:.1%} of words right ({self.ignoring_case:.1%} ignoring case), "
             f"character error {self.character_error:.1%}, 1-NED {self.ned:.3f}"
         )
+
+    def figures(self) -> dict[str, float]:
+        """All but the number of words, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "words"}
 
 
 def score(truths: Sequence[str], readings: Sequence[str]) -> Score:
@@ -32,21 +42,46 @@ def score(truths: Sequence[str], readings: Sequence[str]) -> Score:
         raise ValueError("no words to score")
     pairs = list(zip(truths, readings, strict=True))
     distances = [edit_distance(t, r) for t, r in pairs]
+    bare = [(a, alphanumeric(r)) for t, r in pairs if (a := alphanumeric(t))]
+    folded = [(t.casefold(), r.casefold()) for t, r in bare]
     n = len(pairs)
     return Score(
         words=n,
-        word_accuracy=sum(t == r for t, r in pairs) / n,
-        ignoring_case=sum(t.casefold() == r.casefold() for t, r in pairs) / n,
+        word_accuracy=_equal(pairs),
+        ignoring_case=_equal([(t.casefold(), r.casefold()) for t, r in pairs]),
+        accuracy_36=_equal(folded),
+        accuracy_62=_equal(bare),
         character_error=sum(distances) / max(1, sum(map(len, truths))),
-        ned=sum(1 - d / max(len(t), len(r), 1) for d, (t, r) in zip(distances, pairs, strict=True)) / n,
+        ned=_ned(pairs, distances),
+        ned_36=_ned(folded, [edit_distance(t, r) for t, r in folded]),
     )
+
+
+def alphanumeric(text: str) -> str:
+    """Letters and digits of any script, with the marks that belong to them: for ASCII the field's 62 characters.
+
+    >>> alphanumeric("$4.99 Café")
+    '499Café'
+    """
+    return "".join(c for c in text if c.isalnum() or unicodedata.category(c)[0] == "M")
 
 
 def edit_distance(a: str, b: str) -> int:
     """Levenshtein's: the fewest insertions, deletions and substitutions that make `a` into `b`."""
+    if a == b:
+        return 0
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         diagonal, row[0] = row[0], i
         for j, y in enumerate(b, 1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
     return row[-1]
+
+
+def _equal(pairs: Sequence[tuple[str, str]]) -> float:
+    return sum(t == r for t, r in pairs) / max(1, len(pairs))
+
+
+def _ned(pairs: Sequence[tuple[str, str]], distances: Sequence[int]) -> float:
+    shares = (1 - d / max(len(t), len(r), 1) for d, (t, r) in zip(distances, pairs, strict=True))
+    return sum(shares) / max(1, len(pairs))

@@ -1,0 +1,79 @@
+"""Makes pictures of words look as other cameras, signs and moments would have shown them.
+
+Rotation, perspective, blur, noise, colour, inversion, each by torchvision v2's own functions; drawn here, so that they
+follow the picture's shape: what a turn brings in at the border repeats the border, and nothing of the word is cut off.
+"""
+
+import math
+import random
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as V
+
+CHANCE = 0.4  # that a picture gets one of the changes, each for itself, at strength 1
+LARGEST = 96  # rows; what is larger is made smaller first, since it will be read at a fraction of that
+
+
+def augmented(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
+    """The picture changed at random: strength 0 not at all, 1 as most crops of signs differ, 2 wildly."""
+    if not strength:
+        return picture
+    if picture.height > LARGEST:
+        picture = picture.resize((max(1, round(picture.width * LARGEST / picture.height)), LARGEST))
+    chance = min(0.9, CHANCE * strength)
+    if rng.random() < chance:
+        picture = _moved(picture, strength, rng)
+    if rng.random() < chance:
+        picture = _coloured(picture, strength, rng)
+    if rng.random() < 0.1 * strength:
+        picture = V.invert(picture)
+    if rng.random() < chance / 2:
+        sigma = rng.uniform(0.1, 1) * strength * picture.height / 32  # in pixels of the picture as it is
+        size = 2 * math.ceil(2 * sigma) + 1
+        if size < 2 * min(picture.size):
+            picture = V.gaussian_blur(picture, [size, size], [sigma, sigma])
+    if rng.random() < chance / 2:
+        picture = _noisy(picture, 25 * strength * rng.random(), rng)
+    return picture
+
+
+def _moved(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
+    """Turned, and seen from the side: on a picture made larger by its own border, cut back to what the word needs."""
+    width, height = picture.size
+    turn = max(-40.0, min(40.0, rng.gauss(0, 6 * strength)))  # degrees
+    lift = abs(math.sin(math.radians(turn))) * width / 2  # rows that the ends of the word rise and fall by
+    tilt = [rng.uniform(0, 0.25 * strength) * height * (rng.random() < 0.5) for _ in range(4)]
+    across, along = round(lift + max(tilt)) + 1, round(abs(math.sin(math.radians(turn))) * height / 2 + max(tilt)) + 1
+    grown = V.pad(picture, [along, across], padding_mode="edge")
+    start = [[along, across], [along + width, across], [along + width, across + height], [along, across + height]]
+    away = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    moves = zip(start, away, tilt, strict=True)
+    end = [[round(x + 0.5 * by * i), round(y + by * j)] for (x, y), (i, j), by in moves]
+    bilinear = InterpolationMode.BILINEAR
+    if any(tilt):
+        grown = V.perspective(grown, start, end, bilinear, fill=_mean(picture))
+    grown = V.rotate(grown, turn, bilinear, fill=_mean(picture))
+    tight = rng.uniform(-0.04, 0.08) * height  # crops differ in how close they are cut
+    left, top = max(0, along - round(max(tilt) / 2 + tight)), max(0, across - round(lift + max(tilt) + tight))
+    return grown.crop((left, top, grown.width - left, grown.height - top))
+
+
+def _mean(picture: Image.Image) -> list[float]:
+    return [float(v) for v in picture.resize((1, 1), Image.Resampling.BOX).tobytes()]
+
+
+def _coloured(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
+    span = min(0.8, 0.4 * strength)
+    picture = V.adjust_brightness(picture, rng.uniform(1 - span, 1 + span))
+    picture = V.adjust_contrast(picture, rng.uniform(1 - span, 1 + span))
+    picture = V.adjust_saturation(picture, rng.uniform(1 - span, 1 + span))
+    return V.adjust_hue(picture, rng.uniform(-0.5, 0.5) * min(1.0, 0.4 * strength))
+
+
+def _noisy(picture: Image.Image, deviation: float, rng: random.Random) -> Image.Image:
+    """Normal noise; torchvision has it for tensors only."""
+    pixels = np.asarray(picture, np.float32)
+    noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(pixels.shape, np.float32)
+    return Image.fromarray((pixels + deviation * noise).clip(0, 255).astype(np.uint8))

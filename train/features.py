@@ -1,0 +1,46 @@
+"""Tokens of word images that a frozen encoder gave once: read from the cache instead of running the encoder again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache.bank import Bank, picture_key
+from train.crops import CropBatch, Crops
+
+
+class CachedTokens:
+    """The tokens (T, E) float16 of pictures in a bank, found by the picture's own bytes.
+
+    Every shard is read once and compared with its check when this is made; after that rows are mapped.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        """Damaged if a shard is not what was written."""
+        self._maps: list[NDArray[np.float16]] = []
+        self._place: dict[bytes, tuple[int, int]] = {}
+        keys = bank.keys().tolist()
+        for shard in bank.shards():
+            shard.read("features")
+            for row in range(shard.entry.rows):
+                self._place[keys[len(self._place)]] = (len(self._maps), row)
+            self._maps.append(shard.map("features"))
+        self._broken = bank.skipped()
+        self._found: dict[int, list[tuple[int, int] | None]] = {}  # by the crops asked for, in their order
+
+    def batches(self, crops: Crops, batches: Iterable[Sequence[int]]) -> Iterator[CropBatch]:
+        """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
+        if id(crops) not in self._found:
+            self._found[id(crops)] = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
+        places = self._found[id(crops)]
+        for numbers in batches:
+            kept = [int(n) for n in numbers if places[n] is not None]
+            broken = {int(n): "it could not be embedded" for n in numbers if places[n] is None}
+            rows = [self._maps[shard][row] for shard, row in (places[n] for n in kept)]  # type: ignore[misc]
+            tokens = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
+            yield CropBatch(tokens, kept, [crops.labels[n] for n in kept], broken)
+
+
+def _key(picture: bytes) -> bytes:
+    return picture_key(picture).rstrip(b"\0")  # numpy drops zeros at the end

@@ -1,0 +1,77 @@
+"""The whole recogniser: image encoder, FMU, decoder. Pictures of words in, text out."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.decoder import Decoder, DecoderConfig, confidence
+from train.fmu import FMU
+from vision import ImageEncoder, VisionConfig
+
+
+@dataclass(frozen=True)
+class RecogniserConfig:
+    """All that decides a recogniser's shape."""
+
+    vision: VisionConfig
+    decoder: DecoderConfig
+    queries: int  # of the FMU; 0: the decoder looks at the image's tokens themselves
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"vision": self.vision.to_dict(), "decoder": asdict(self.decoder), "queries": self.queries}
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "RecogniserConfig":
+        """Inverse of `to_dict`."""
+        return cls(VisionConfig.of(fields["vision"]), DecoderConfig(**fields["decoder"]), fields["queries"])
+
+
+class Recogniser(nn.Module):
+    """Reads pictures (B, 3, H, W) uint8, or tokens (B, T, E) that the encoder gave for them before."""
+
+    def __init__(self, config: RecogniserConfig) -> None:
+        super().__init__()
+        self.config = config
+        D, E = config.decoder.memory_width, config.vision.tokens_width
+        self.encoder = ImageEncoder(config.vision)
+        self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # an encoder whose two widths differ
+        heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
+        self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
+        self.decoder = Decoder(config.decoder)
+
+    @property
+    def charset(self) -> Any:
+        return self.decoder.charset
+
+    def tokens(self, pictures: Tensor) -> Tensor:
+        """The image encoder's tokens (B, T, E) of pixels (B, 3, H, W) uint8."""
+        return torch.as_tensor(self.encoder(self.encoder.normalised(pictures)))
+
+    def memory(self, pictures: Tensor) -> Tensor:
+        """What the decoder reads, (B, M, D), of pictures (B, 3, H, W) uint8 or of their tokens (B, T, E)."""
+        tokens = self.tokens(pictures) if pictures.dtype == torch.uint8 else pictures.float()
+        return torch.as_tensor(self.fmu(self.adapt(tokens)))
+
+    def loss(self, pictures: Tensor, targets: Tensor, orders: Tensor) -> Tensor:
+        """Permutation language modelling loss, as `Decoder.loss`."""
+        return self.decoder.loss(self.memory(pictures), None, targets, orders)
+
+    @torch.inference_mode()
+    def read(self, pictures: Tensor, refinements: int = 1) -> tuple[list[str], list[float]]:
+        """Text of each picture and how sure the reading is, 0 to 1. The module must be in evaluation mode."""
+        ids, shares = self.decoder.read(self.memory(pictures), None, refinements)
+        return self.decoder.charset.decode(ids), confidence(shares).tolist()
+
+
+def groups(recogniser: Recogniser, encoder_rate: float, rate: float) -> list[dict[str, Any]]:
+    """Parameters for the optimizer: the image encoder's with their own peak learning rate, and the rest's."""
+    encoder = {id(p) for p in recogniser.encoder.parameters()}
+    rest = [p for p in recogniser.parameters() if id(p) not in encoder]
+    parts: Sequence[tuple[list[nn.Parameter], float]] = (
+        (list(recogniser.encoder.parameters()), encoder_rate),
+        (rest, rate),
+    )
+    return [{"params": [p for p in params if p.requires_grad], "peak": peak} for params, peak in parts]
