@@ -65,6 +65,7 @@ def gc(
     space: SpaceName = None,
     drop_corpus: Annotated[list[str] | None, typer.Option(help="Corpus that is no longer wanted.")] = None,
     drop_bank: Annotated[list[str] | None, typer.Option(help="Bank that is no longer wanted.")] = None,
+    drop_crops: Annotated[list[str] | None, typer.Option(help="Word images of a size, as 32x128.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +79,7 @@ def gc(
 
     one = open_space(cache, space)
     with writing(one.folder):
-        found = find_garbage(one, drop_corpus or [], drop_bank or [])
+        found = find_garbage(one, drop_corpus or [], drop_bank or [], drop_crops or [])
         for folder in found.folders:
             say(f"to be dropped: {folder.relative_to(one.folder)}")
         for path in found.files:

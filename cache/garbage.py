@@ -26,7 +26,7 @@ class Garbage:
     """What can go from one space."""
 
     space: Space
-    folders: list[Path]  # of dropped corpora and banks
+    folders: list[Path]  # of dropped corpora, banks and word images
     files: list[Path]  # never finished
     unused: dict[str, NDArray[np.bool_]]  # shard of memories: which of its rows nothing points at
 
@@ -46,13 +46,16 @@ class Garbage:
         return bool(self.folders or self.files or self.unused)
 
 
-def find_garbage(space: Space, corpora: Sequence[str] = (), banks: Sequence[str] = ()) -> Garbage:
-    """What can go, besides the corpora and banks named; the space's lock must be held.
+def find_garbage(
+    space: Space, corpora: Sequence[str] = (), banks: Sequence[str] = (), crops: Sequence[str] = ()
+) -> Garbage:
+    """What can go, besides the corpora, banks and sizes of word images named; the space's lock must be held.
 
     Raises WrongUse if one named does not exist, Damaged if a corpus cannot be read: what it points at is not known.
     """
     dropped = [space.existing_corpus(name).folder for name in corpora]
     dropped += [space.existing_bank(name).folder for name in banks]
+    dropped += [space.existing_crops(size).folder for size in crops]
     kept = [space.corpus(name) for name in space.corpora() if name not in corpora]
     used = np.unique(np.concatenate([np.empty(0, "S16"), *(corpus.keys() for corpus in kept)]))
     unused = {shard.entry.shard: ~np.isin(_keys(shard), used) for shard in space.memories.shards()}

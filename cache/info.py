@@ -10,7 +10,7 @@ from cache.space import Space, spaces
 
 
 def describe(cache: Path) -> dict[str, Any]:
-    """Spaces, corpora, banks, counts, bytes and fingerprints. WrongUse if there is no cache."""
+    """Spaces, corpora, banks, word images, counts, bytes and fingerprints. WrongUse if there is no cache."""
     found = spaces(cache)
     if not found:
         raise WrongUse(f"there is no cache in {cache}: make one with dptr embed-text, or name another --cache.")
@@ -30,9 +30,9 @@ def show(found: dict[str, Any]) -> str:
         lines.append(f"  {'values':10}{values}, format {fingerprint['format']}")
         lines.append(f"  {'identity':10}{space['digest']}")
         lines.append(f"  {'':10}{'name':24}{'rows':>12}{'shards':>8}{'bytes':>18}")
-        for kind in ("memories", "corpora", "banks"):
+        for kind in ("memories", "corpora", "banks", "crops"):
             for part in space[kind]:
-                label = {"memories": "memories", "corpora": "corpus", "banks": "bank"}[kind]
+                label = {"corpora": "corpus", "banks": "bank"}.get(kind, kind)
                 row = f"{part['name']:24}{part['rows']:>12,}{part['shards']:>8,}{part['bytes']:>18,}"
                 skipped = f"  ({part['skipped']:,} skipped)" if part.get("skipped") else ""
                 lines.append(f"  {label:10}{row}{skipped}")
@@ -42,6 +42,7 @@ def show(found: dict[str, Any]) -> str:
 
 def _space(space: Space) -> dict[str, Any]:
     banks = [space.bank(name) for name in space.banks()]
+    crops = [space.crops(size.split("x")) for size in space.crop_sizes()]
     return {
         "name": space.name,
         "digest": space.digest,
@@ -49,6 +50,7 @@ def _space(space: Space) -> dict[str, Any]:
         "memories": [_part(space.memories)],
         "corpora": [_part(space.corpus(name)) for name in space.corpora()],
         "banks": [{**_part(bank), "skipped": len(bank.skipped())} for bank in banks],
+        "crops": [{**_part(bank), "skipped": len(bank.skipped())} for bank in crops],
     }
 
 

@@ -1,6 +1,6 @@
 """A space: all that one encoder produced. A cache is a folder of spaces; features of two spaces never meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class Space:
         """A bank by name, empty if there is none yet."""
         return Bank(self.folder / "banks" / plain_name("bank", name), self.fingerprint)
 
+    def crops(self, image_size: Iterable[int | str]) -> Bank:
+        """The tokens of word images stretched to (H, W), empty if there are none yet: a bank without an index."""
+        size = plain_name("size", "x".join(map(str, image_size)))
+        return Bank(self.folder / "crops" / size, self.fingerprint)
+
     def existing_corpus(self, name: str) -> Corpus:
         """A corpus that has labels; WrongUse, listing those there are, otherwise."""
         return _existing(self.corpus(name), f"corpus '{name}'", self, self.corpora(), "embed-text")
@@ -70,6 +75,11 @@ class Space:
     def existing_bank(self, name: str) -> Bank:
         """A bank that has photographs; WrongUse, listing those there are, otherwise."""
         return _existing(self.bank(name), f"bank '{name}'", self, self.banks(), "embed-images")
+
+    def existing_crops(self, size: str) -> Bank:
+        """Word images of a size, as 32x128; WrongUse, listing those there are, otherwise."""
+        what = f"word images of size '{size}'"
+        return _existing(self.crops(size.split("x")), what, self, self.crop_sizes(), "finetune --freeze")
 
     def memory_numbers(self, corpus: Corpus) -> NDArray[np.int64]:
         """The number of each label's memory, (n,). DptrError if some are missing."""
@@ -87,6 +97,10 @@ class Space:
     def banks(self) -> list[str]:
         return _folders(self.folder / "banks")
 
+    def crop_sizes(self) -> list[str]:
+        """Sizes of which there are word images, as 32x128."""
+        return _folders(self.folder / "crops")
+
     def constants(self) -> dict[str, NDArray[Any]]:
         """What is stored once a space: `prefix` (P, D) float16, the states that every compact memory starts with;
         `text_projection` (D, E) float32; and the self-test (see docs/cache-format.md). Damaged if they are.
@@ -102,7 +116,7 @@ class Space:
 
 def collections(space: Path) -> list[Path]:
     """The folders of all collections of a space."""
-    named = [space / kind / name for kind in ("corpora", "banks") for name in _folders(space / kind)]
+    named = [space / kind / name for kind in ("corpora", "banks", "crops") for name in _folders(space / kind)]
     return [space / "constants", space / "memories", *named]
 
 

@@ -89,7 +89,7 @@ class _Check:
         memories = None  # and its table of keys: opened once for all corpora
         for folder in collections(self.folder):
             try:
-                if folder.parent.name == "banks":
+                if folder.parent.name in ("banks", "crops"):
                     self._bank(Bank(folder, fingerprint))
                 elif folder.parent.name == "corpora":
                     memories = memories or Memories(self.folder / "memories", fingerprint)
@@ -121,7 +121,7 @@ class _Check:
 
     def _shards(self, folder: Path, fingerprint: Fingerprint) -> None:
         entries, _, damage = read_manifest(folder)
-        again = "embed-images" if folder.parent.name == "banks" else "embed-text"
+        again = {"banks": "embed-images", "crops": "finetune --freeze"}.get(folder.parent.name, "embed-text")
         for what in damage:
             self._problem(folder / MANIFEST, what, f"taken out; {again} makes again what it named", True)
         bad = []

@@ -7,11 +7,12 @@ a shard's worth at a time; then the FAISS index is written over the whole bank.
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,11 +57,22 @@ class Tally:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (3, H, W) float32, preprocessed."""
+    """A picture (3, H, W), preprocessed."""
 
     name: str
     key: bytes
     pixels: Tensor
+
+
+class Tower(Protocol):
+    """What makes tokens of pictures: an encoder, or its image tower alone at another size."""
+
+    @property
+    def preprocess(self) -> Callable[[Any], Tensor]:
+        """From a PIL picture in RGB to a tensor (3, H, W)."""
+
+    def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
+        """Tokens (B, T, E) of pictures (B, 3, H, W)."""
 
 
 def embed_images(
@@ -84,7 +96,7 @@ def embed_images(
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
         before, began = bank.bytes, time.perf_counter()
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            _embed(encoder, bank, _decoded(encoder, bank, progress, tally), _pictures_in_shard(T * E * 2))
+            embed_into(bank, encoder, progress, (T, E), tally)
         bank.record_skipped(tally.skipped)
         bank.write_index()
     return ImageSummary(
@@ -114,10 +126,16 @@ def _from_the_first_readable(photos: Iterator[tuple[str, bytes]], tally: Tally) 
     raise DptrError(f"none of {tally.read:,} files could be read as a picture ({examples}): nothing was written.")
 
 
-def _embed(encoder: Encoder, bank: Bank, pictures: Iterator[Picture], most: int) -> None:
-    """Encode in batches and commit in shards of `most` pictures, which no batch crosses."""
+def embed_into(
+    bank: Bank, tower: Tower, photos: Iterable[tuple[str, bytes]], shape: tuple[int, int], tally: Tally
+) -> None:
+    """Add the pictures (name, encoded bytes) that the bank has not yet, with `shape` (T, E) values each.
+
+    Encoded in batches and committed in shards, which no batch crosses.
+    """
+    pictures, most = _decoded(tower, bank, photos, tally), _pictures_in_shard(shape[0] * shape[1] * 2)
     with committing(bank) as commit:
-        while shard := [_encode(encoder, batch) for batch in _batches(islice(pictures, most))]:
+        while shard := [_encode(tower, batch) for batch in _batches(islice(pictures, most))]:
             names, keys, features = zip(*shard, strict=True)
             commit(bank.shard_of, list(chain(*names)), as_keys(list(chain(*keys))), np.concatenate(features))
 
@@ -133,12 +151,12 @@ def _batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
         yield batch
 
 
-def _encode(encoder: Encoder, batch: list[Picture]) -> tuple[list[str], list[bytes], NDArray[np.float16]]:
-    features = encoder.image_tokens(torch.stack([p.pixels for p in batch]))
+def _encode(tower: Tower, batch: list[Picture]) -> tuple[list[str], list[bytes], NDArray[np.float16]]:
+    features = tower.image_tokens(torch.stack([p.pixels for p in batch]))
     return [p.name for p in batch], [p.key for p in batch], features
 
 
-def _decoded(encoder: Encoder, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally) -> Iterator[Picture]:
+def _decoded(tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally) -> Iterator[Picture]:
     """Pictures not yet in the bank, in order; decoding runs in threads up to four batches ahead."""
     seen = {key.ljust(16, b"\0") for key in bank.keys().tolist()}  # numpy drops zeros at the end
     broken: dict[bytes, str] = {}
@@ -160,7 +178,7 @@ def _decoded(encoder: Encoder, bank: Bank, photos: Iterable[tuple[str, bytes]], 
         for name, data in photos:
             tally.read += 1
             key = picture_key(data)
-            ahead.append((name, key, None if key in seen else pool.submit(_prepare, encoder, data)))
+            ahead.append((name, key, None if key in seen else pool.submit(_prepare, tower, data)))
             seen.add(key)
             if len(ahead) > 4 * BATCH:
                 yield from finish()
@@ -168,5 +186,5 @@ def _decoded(encoder: Encoder, bank: Bank, photos: Iterable[tuple[str, bytes]], 
             yield from finish()
 
 
-def _prepare(encoder: Encoder, data: bytes) -> Tensor:
-    return torch.as_tensor(encoder.preprocess(decode(data)))
+def _prepare(tower: Tower, data: bytes) -> Tensor:
+    return torch.as_tensor(tower.preprocess(decode(data)))

@@ -40,8 +40,8 @@ def lmdb_picture(path: Path, number: int) -> bytes:
         return bytes(transaction.get(b"image-%09d" % number) or b"")
 
 
-# An LMDB must not be opened twice in a process, nor again in its forks: once opened it stays so. Without locks, and read
-# only, an environment can be used across a fork: it is a map of the file.
+# An LMDB must not be opened twice in a process, nor again in its forks: once opened it stays so. Without locks, and
+# read only, an environment can be used across a fork: it is a map of the file.
 _OPENED: dict[tuple[int, int], Any] = {}
 
 
