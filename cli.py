@@ -13,6 +13,7 @@ import typer
 from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
 from cli_cache import cache_app
+from cli_read import evaluate, export, finetune, read
 from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
@@ -128,6 +129,10 @@ def pretrain(
     orp_positions: Annotated[
         str, typer.Option(help="Image tokens: shared by the batch, or drawn a sample.")
     ] = "shared",
+    zero_memory: Annotated[
+        bool,
+        typer.Option("--zero-memory", help="Nothing but zeros to read, so only the language is learnt: a control."),
+    ] = False,
     batch: Annotated[int, typer.Option(help="Words in a step.")] = 384,
     epochs: Annotated[float, typer.Option(help="How often each word is seen.")] = 20,
     steps: Annotated[int | None, typer.Option(help="Steps, instead of --epochs.")] = None,
@@ -155,24 +160,6 @@ def pretrain(
 
 
 @app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    cache: Annotated[Path | None, typer.Option(help="Cache, if it is no longer where the run found it.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(help="Corpora to read (default: the run's).")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many words.")] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst readings to show.")] = 10,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Read the held-out words of a pre-trained run from their unperturbed memories."""
-    from train.evaluate import evaluate as read_all
-    from train.evaluate import table
-
-    done = read_all(run, cache, corpus, limit, device)
-    finish(table(done, worst), done.to_dict(), as_json)
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's cache and run, made anew.")] = Path("demo-out"),
 ) -> None:
@@ -180,6 +167,10 @@ def demo(
     from demo import demo as run_demo
 
     typer.echo(run_demo(out, say))
+
+
+for command in (finetune, evaluate, read, export):
+    app.command()(command)
 
 
 def _encoder(model: str, pretrained: str, prompt: str, layout: str, precision: str, device: str) -> Any:

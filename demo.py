@@ -21,9 +21,10 @@ from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from sources.photos import decode, photos
-from train.evaluate import evaluate, table
+from train.evaluate import evaluate
 from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.result import table
 from wordclip.fonts import PILLOWS
 from wordclip.render import render
 from wordclip.show import nearest, sheet
@@ -89,10 +90,10 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     pretrain(options, say)
     say("\n4/5 evaluation: dptr evaluate run")
     done = evaluate(run)
-    shown = sorted(done.readings)[:: max(1, len(done.readings) // 16)]
+    shown = sorted((r.truth, r.text) for r in done.readings)[:: max(1, len(done.readings) // 16)]
     lines = [f"{truth:24}{text:24}{'right' if truth == text else ''}".rstrip() for truth, text in shown]
     say(f"\n5/5 pictures: {DRAWN} held-out words are drawn over the photographs and looked for among {CHOICE:,}")
-    found = _find_drawn(encoder, pictures, [truth for truth, _ in done.readings], drawn)
+    found = _find_drawn(encoder, pictures, [r.truth for r in done.readings], drawn)
     return "\n".join(
         [
             table(done, worst=0),

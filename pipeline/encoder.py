@@ -18,8 +18,9 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from cache.errors import WrongUse
+from cache.errors import DptrError, WrongUse
 from cache.fingerprint import Fingerprint
+from cache.space import Space
 from machine import choose_device, choose_precision
 from pipeline.prompt import PROMPT, Prompt
 from pipeline.weights import build_model, model_config, untrained_seed, weights_digest
@@ -145,6 +146,22 @@ class Encoder:
         x = tower.token_embedding(tokens) + tower.positional_embedding[:L]
         x = tower.transformer(x, attn_mask=tower.attn_mask[:L, :L])
         return torch.as_tensor(tower.ln_final(x))
+
+
+def space_encoder(space: Space, pretrained: str | None = None, device: str = "auto") -> Encoder:
+    """The encoder that made a space, as space.json names it; `pretrained` says where its weights lie now.
+
+    Raises DptrError, with the differing fields, if what is found there is another one.
+    """
+    made = space.fingerprint
+    weights = pretrained or made.pretrained
+    encoder = Encoder(
+        made.model, weights, prompt=made.prompt, layout=made.layout, precision=made.compute, device=device
+    )
+    if encoder.fingerprint.digest != made.digest:
+        differing = "; ".join(made.differences(encoder.fingerprint))
+        raise DptrError(f"{space.name} was made by another encoder (the space's / this one's): {differing}.")
+    return encoder
 
 
 def _text_tower(model: Any, name: str) -> Any:

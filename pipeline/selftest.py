@@ -14,7 +14,7 @@ from PIL import Image
 from cache.errors import DptrError, WrongUse
 from cache.shard import pack_strings
 from cache.space import Space
-from pipeline.encoder import Encoder
+from pipeline.encoder import Encoder, space_encoder
 
 LABELS = ["street", "Hello", "EXIT", "1984", "$4.99", "12:30", "don't", "a", "Llanfairpwllgwyngyll", "it's-me@home.org"]
 AGREE = {"fp32": 0.9999, "bf16": 0.999}  # smallest cosine of a row; stored rows are rounded to float16
@@ -45,14 +45,7 @@ def check(space: Space, pretrained: str | None = None, device: str = "auto") -> 
     The encoder is the one that space.json names; `pretrained` says where its weights lie now. Raises DptrError, with
     the differing fields, if that is another encoder, or if the rows are others.
     """
-    made = space.fingerprint
-    weights = pretrained or made.pretrained
-    encoder = Encoder(
-        made.model, weights, prompt=made.prompt, layout=made.layout, precision=made.compute, device=device
-    )
-    if encoder.fingerprint.digest != made.digest:
-        differing = "; ".join(made.differences(encoder.fingerprint))
-        raise DptrError(f"{space.name} was made by another encoder (the space's / this one's): {differing}.")
+    encoder = space_encoder(space, pretrained, device)
     stored = space.constants()
     text, ends = stored["selftest_labels"].tobytes(), stored["selftest_labels_offsets"]
     ids = [encoder.prompt.ids(text[a:b].decode()) for a, b in pairwise(ends)]
@@ -60,7 +53,7 @@ def check(space: Space, pretrained: str | None = None, device: str = "auto") -> 
     if "selftest_picture" in stored:
         found["image"] = _agreement(stored["selftest_tokens"], _tokens(encoder, stored["selftest_picture"]))
     for what, cosine in found.items():
-        if cosine < AGREE[made.compute]:
+        if cosine < AGREE[space.fingerprint.compute]:
             raise DptrError(
                 f"the encoder of {space.name} does not compute what it did: the smallest cosine of its {what} features "
                 f"and those stored is {cosine:.6f}. The versions of torch, open_clip and pillow may be others now: "

@@ -11,9 +11,9 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cache.errors import DptrError, WrongUse
+from cache.errors import WrongUse
 from cache.space import Space
-from pipeline.encoder import Encoder
+from pipeline.encoder import Encoder, space_encoder
 from vision import Convolution, ImageEncoder, Pair, VisionConfig
 
 AGREE = 1e-3  # largest difference of a token's value from open_clip's, as a share of the largest value
@@ -25,12 +25,7 @@ def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = 
     Raises DptrError, with the differing fields, if the weights are no longer those of the space; WrongUse for a tower
     that cannot be used, or a size that gives no token.
     """
-    made = space.fingerprint
-    weights = pretrained or made.pretrained
-    encoder = Encoder(made.model, weights, prompt=made.prompt, layout=made.layout, precision=made.compute, device="cpu")
-    if encoder.fingerprint.digest != made.digest:
-        differing = "; ".join(made.differences(encoder.fingerprint))
-        raise DptrError(f"{space.name} was made by another encoder (the space's / this one's): {differing}.")
+    encoder = space_encoder(space, pretrained, "cpu")
     encoder.model.float()
     tower = convert(encoder)
     if image_size is None:
@@ -38,7 +33,7 @@ def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = 
     try:
         return tower.resized(image_size)
     except ValueError as error:
-        raise WrongUse(f"{error} of {made.model}: choose a larger --image-size.") from error
+        raise WrongUse(f"{error} of {space.fingerprint.model}: choose a larger --image-size.") from error
 
 
 def convert(encoder: Encoder) -> ImageEncoder:

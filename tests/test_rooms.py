@@ -19,7 +19,9 @@ def test_imports_run_one_way():
 
 
 @pytest.mark.parametrize(
-    "path", [*FILES, *(ROOT / f"{n}.py" for n in ("cli", "cli_cache", "console", "demo"))], ids=lambda p: p.name
+    "path",
+    [*FILES, *(ROOT / f"{n}.py" for n in ("cli", "cli_cache", "cli_read", "console", "demo"))],
+    ids=lambda p: p.name,
 )
 def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 260

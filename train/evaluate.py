@@ -1,57 +1,36 @@
-"""Evaluates a pre-trained decoder on held-out words of its cache: `dptr evaluate RUN`."""
+"""Measures how a run reads: `dptr evaluate RUN [--data SET...]`.
 
-from dataclasses import asdict, dataclass
+A fine-tuned run reads word images. A pre-trained one reads memories: the held-out words of its cache, or any words.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from cache.errors import DptrError
 from cache.fingerprint import Fingerprint
-from cache.space import Space, open_space
+from cache.space import Space, open_space, spaces
 from machine import autocast, choose_device
+from sources.labelled import Labelled
 from train.batches import MemoryLoader, Words, read_words, split
+from train.crops import usable
 from train.decoder import Decoder, confidence
-from train.run import load_run
-from train.score import Score, edit_distance, score
+from train.errors_page import Misread, errors_page
+from train.reading import read_crops
+from train.result import Evaluation, Reading, set_result
+from train.run import load_recogniser, load_run
 
 BATCH = 256
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores over all words and by length; and every word with its reading, the worst first."""
-
-    run: str
-    checkpoint_step: int
-    space: str
-    corpora: list[str]
-    scores: Score
-    by_length: dict[str, Score]
-    readings: list[tuple[str, str]]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precision: str) -> list[tuple[str, float]]:
-    """What a decoder reads from unperturbed memories, left to right with one refinement, and how sure it is.
-
-    In the order of `words`.
-    """
-    decoder.eval()
-    order = sorted(range(len(words)), key=lambda n: len(words.labels[n]))
-    readings = [("", 0.0)] * len(words)
-    with tqdm(total=len(words), desc="read", unit="word", delay=2, leave=False) as progress:
-        for start in range(0, len(order), BATCH):
-            part = order[start : start + BATCH]
-            memory, mask = loader.load(words.take(part))
-            with autocast(loader.device, precision):
-                ids, shares = decoder.read(memory, mask)
-            for n, *reading in zip(part, decoder.charset.decode(ids), confidence(shares).tolist(), strict=True):
-                readings[n] = (reading[0], reading[1])
-            progress.update(len(part))
-    return readings
+Load = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]  # word numbers to memory (B, M, D) and its mask
+States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # of words, as a cache holds them
 
 
 def evaluate(
@@ -61,35 +40,130 @@ def evaluate(
     limit: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Read the held-out words of a run's cache with its best checkpoint.
+    """Read the held-out words of a pre-trained run's cache with its best checkpoint.
 
     `corpora` other than the run's own are read whole but for words the run may have trained on; `limit` takes the
     first words in the order of their hash. Raises WrongUse for a run or cache that is not there, DptrError for a cache
     of another encoder or when no word is held out.
     """
     decoder, config, step = load_run(run)
-    space = open_space(cache or Path(config["cache"]), config["space"] if cache is None else None)
-    check_space(config, space)
+    space = run_space(config, cache)
     names = corpora or config["corpora"]
-    words, _ = read_words(space, names, decoder.charset, decoder.config.max_length)
+    words, dropped = read_words(space, names, decoder.charset, decoder.config.max_length)
     _, held_out = split(words, config["held_out"])
     if not len(held_out):
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
     held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
     target = choose_device(device)
     loader = MemoryLoader(space, target, config["zero_memory"])
-    texts = [text for text, _ in read_memories(decoder.to(target), loader, held_out, "fp32")]
-    pairs = list(zip(held_out.labels, texts, strict=True))
-    groups = {f"{low}-{low + 4}": [p for p in pairs if low <= len(p[0]) < low + 5] for low in (1, 6, 11, 16, 21)}
-    return Evaluation(
-        run=str(run),
-        checkpoint_step=step,
-        space=space.name,
-        corpora=names,
-        scores=score(held_out.labels, texts),
-        by_length={name: score(*zip(*group, strict=True)) for name, group in groups.items() if group},
-        readings=sorted(pairs, key=lambda p: -edit_distance(*p) / len(p[0])),
-    )
+    found = read_memories(decoder.to(target), loader, held_out, "fp32")
+    readings = [Reading(truth, *r, n) for n, (truth, r) in enumerate(zip(held_out.labels, found, strict=True))]
+    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dict(dropped))])
+
+
+def evaluate_texts(
+    run: Path, sets: Sequence[Labelled], states: States, space: Space, limit: int | None, device: str
+) -> Evaluation:
+    """Read any words with a pre-trained run, from memories that `states` makes of them now.
+
+    Raises WrongUse for a run that is not there, DptrError if no word is usable.
+    """
+    decoder, config, step = load_run(run)
+    check_space(config, space)
+    target = choose_device(device)
+    loader = MemoryLoader(space, target, config["zero_memory"])
+    results = []
+    for one in sets:
+        crops = usable([one], decoder.charset, decoder.config.max_length, strict=False)
+        labels = crops.labels[:limit]
+
+        def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
+            return loader.padded(*states([labels[n] for n in part]))
+
+        found = _read(decoder.to(target), load, labels, "fp32")
+        numbers = crops.numbers.tolist()
+        readings = [Reading(t, *r, n) for t, r, n in zip(labels, found, numbers, strict=False)]
+        results.append(set_result(one.name, readings, dict(crops.dropped)))
+    return Evaluation(str(run), step, results)
+
+
+def evaluate_crops(
+    run: Path,
+    sets: Sequence[Labelled],
+    limit: int | None = None,
+    device: str = "auto",
+    checkpoint: str = "best.pt",
+) -> Evaluation:
+    """Read word images with a fine-tuned run; `limit` takes so many of each set, evenly.
+
+    Labels with characters that the run cannot write count as misread; longer ones than it can write, and pictures that
+    cannot be decoded, are left out and counted. Raises WrongUse for a run that is not there, DptrError if no image is
+    usable.
+    """
+    recogniser, _, step = load_recogniser(run, checkpoint)
+    target = choose_device(device)
+    recogniser.to(target)
+    workers = min(16, max(1, (os.cpu_count() or 2) - 1))
+    results = []
+    for one in sets:
+        crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False)
+        if limit and limit < len(crops):
+            crops = crops.where(np.linspace(0, len(crops) - 1, limit).astype(np.int64))
+        found = read_crops(recogniser, crops, target, "fp32", workers)
+        readings = [
+            Reading(crops.labels[n], text, found.confidences[n], int(crops.numbers[n]))
+            for n, text in found.texts.items()
+        ]
+        left_out = crops.dropped + Counter(found.broken.values())
+        if not readings:
+            raise DptrError(f"no picture of {one.name} could be read: {dict(left_out)}.")
+        results.append(set_result(one.name, readings, dict(left_out)))
+    return Evaluation(str(run), step, results)
+
+
+def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
+    """The page of misread words, with their pictures if `sets` are those that were evaluated (see errors_page)."""
+    pictures = {one.name: one.picture for one in sets}
+    wrong = [
+        Misread(s.name, r.truth, r.text, r.confidence, pictures[s.name](r.number) if s.name in pictures else None)
+        for s in done.sets
+        for r in s.readings
+        if r.truth != r.text
+    ]
+    return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)
+
+
+def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precision: str) -> list[tuple[str, float]]:
+    """What a decoder reads from unperturbed memories, left to right with one refinement, and how sure it is.
+
+    In the order of `words`.
+    """
+    return _read(decoder, lambda part: loader.load(words.take(part)), words.labels, precision)
+
+
+def _read(decoder: Decoder, load: Load, labels: Sequence[str], precision: str) -> list[tuple[str, float]]:
+    decoder.eval()
+    device = decoder.positions.device
+    order = sorted(range(len(labels)), key=lambda n: len(labels[n]))
+    readings = [("", 0.0)] * len(labels)
+    with tqdm(total=len(labels), desc="read", unit="word", delay=2, leave=False) as progress:
+        for start in range(0, len(order), BATCH):
+            part = order[start : start + BATCH]
+            memory, mask = load(part)
+            with autocast(torch.device(device), precision):
+                ids, shares = decoder.read(memory, mask)
+            for n, text, sure in zip(part, decoder.charset.decode(ids), confidence(shares).tolist(), strict=True):
+                readings[n] = (text, sure)
+            progress.update(len(part))
+    return readings
+
+
+def run_space(config: dict[str, Any], cache: Path | None) -> Space:
+    """The space a run was trained on, in its own cache or another. DptrError if it is of another encoder."""
+    folder, digest = cache or Path(config["cache"]), Fingerprint(**config["fingerprint"]).digest
+    space = next((s for s in spaces(folder) if s.digest == digest), None) or open_space(folder)
+    check_space(config, space)
+    return space
 
 
 def check_space(config: dict[str, Any], space: Space) -> None:
@@ -101,19 +175,3 @@ def check_space(config: dict[str, Any], space: Space) -> None:
             f"the run was trained on space {config['space']} and this is {space.name}: features of two encoders never "
             f"meet. They differ (the run's / this space's) in {differing}."
         )
-
-
-def table(done: Evaluation, worst: int = 10) -> str:
-    """An evaluation as text: scores over all and by length, then the worst readings."""
-    lines = [
-        f"{done.run} (step {done.checkpoint_step:,}) on held-out words of {', '.join(done.corpora)} in {done.space}",
-        "",
-        f"{'length':10}{'words':>8}{'accuracy':>10}{'no case':>10}{'char err':>10}{'1-NED':>8}",
-    ]
-    for name, s in [*done.by_length.items(), ("all", done.scores)]:
-        shares = f"{s.word_accuracy:>10.1%}{s.ignoring_case:>10.1%}{s.character_error:>10.1%}{s.ned:>8.3f}"
-        lines.append(f"{name:10}{s.words:>8,}{shares}")
-    wrong = [(truth, text) for truth, text in done.readings if truth != text][:worst]
-    if wrong:
-        lines += ["", f"{'truth':28}read as"] + [f"{truth:28}{text}" for truth, text in wrong]
-    return "\n".join(lines)

@@ -94,8 +94,21 @@ def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recognis
 
 def is_finetuned(folder: Path) -> bool:
     """Whether a run reads pictures. WrongUse if there is no run."""
+    return "recogniser" in run_config(folder)
+
+
+def pretrained_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a pre-trained run. WrongUse if there is no run, or it was fine-tuned."""
+    config = run_config(folder)
+    if "recogniser" in config:
+        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+    return config
+
+
+def run_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run. WrongUse if there is no run, DptrError if it is damaged."""
     try:
-        return "recogniser" in json.loads((folder / "config.json").read_text())
+        return dict(json.loads((folder / "config.json").read_text()))
     except OSError as error:
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
     except ValueError as error:
