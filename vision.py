@@ -134,7 +134,7 @@ class ImageEncoder(nn.Module):
             x = convolution(F.gelu(x) if n else x)
         x = x.flatten(2).transpose(1, 2)  # (B, rows * columns, W), row by row
         if self.class_token is not None:
-            x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], 1)
+            x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], 1)
         x = self.pre_norm(x + self.positions)
         for block in self.blocks:
             x = block(x)

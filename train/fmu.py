@@ -30,6 +30,6 @@ class FMU(nn.Module):
         nn.init.trunc_normal_(self.queries, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.queries.expand(len(tokens), -1, -1)
+        x = self.queries.expand(tokens.shape[0], -1, -1)
         x = x + self.dropout(self.attention(x, self.attention.keys_values(tokens)))
         return torch.as_tensor(x + self.dropout(self.feed(self.norm(x))))

@@ -1,0 +1,85 @@
+"""Labelled word images come out of every kind of source, in any order and in any process."""
+
+import multiprocessing
+
+import pytest
+
+from cache.errors import DptrError, WrongUse
+from sources.labelled import labelled
+from tests.conftest import picture
+from tests.sources.test_words import write_lmdb
+
+
+def check(one, labels, pictures):
+    assert one.labels == labels
+    assert len(one) == len(labels)
+    for n in reversed(range(len(labels))):
+        assert one.picture(n) == pictures[n]
+
+
+def test_lmdb(tmp_path):
+    write_lmdb(tmp_path / "set", ["a b", "Café"], [picture(0), picture(1)])
+    (one,) = labelled(str(tmp_path / "set"))
+    assert one.name == "set"
+    check(one, ["a b", "Café"], [picture(0), picture(1)])
+
+
+def test_lmdb_is_read_by_a_forked_process_as_well(tmp_path):
+    write_lmdb(tmp_path / "set", ["a", "b"], [picture(0), picture(1)])
+    (one,) = labelled(str(tmp_path / "set"))
+    assert one.picture(1) == picture(1)  # opened before the fork
+    reader, writer = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=lambda: writer.send_bytes(one.picture(0)))
+    process.start()
+    assert reader.recv_bytes() == picture(0)
+    process.join()
+
+
+def test_lmdbs_below_a_folder(tmp_path):
+    for name in ("b/IIIT5k", "b/SVT", "a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_lmdb(tmp_path / name, [name], [picture(0)])
+    assert [(one.name, one.labels) for one in labelled(str(tmp_path))] == [
+        ("a", ["a"]),
+        ("b/IIIT5k", ["b/IIIT5k"]),
+        ("b/SVT", ["b/SVT"]),
+    ]
+
+
+def test_folder_with_a_list(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "1.png").write_bytes(picture(1))
+    (tmp_path / "labels.tsv").write_text("x/1.png\tHello\tWorld\n\nmissing.png\tđường\n")
+    (one,) = labelled(str(tmp_path))
+    check(one, ["Hello\tWorld", "đường"], [picture(1), b""])
+    (tmp_path / "labels.tsv").write_text("x/1.png Hello\n")
+    with pytest.raises(DptrError, match="line 1 has no tab"):
+        labelled(str(tmp_path))
+
+
+def test_dataset(tmp_path):
+    import datasets
+
+    rows = {"image": [{"bytes": picture(n), "path": None} for n in range(3)], "label": ["a", None, "c"]}
+    table = datasets.Dataset.from_dict(
+        rows, datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    )
+    table.to_parquet(tmp_path / "train.parquet")
+    (one,) = labelled(str(tmp_path / "train.parquet"))
+    check(one, ["a", "", "c"], [picture(n) for n in range(3)])
+    (one,) = labelled(str(tmp_path))
+    assert one.labels == ["a", "", "c"]
+    datasets.Dataset.from_dict({"x": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(WrongUse, match="has the columns x: word images need"):
+        labelled(str(tmp_path / "other.parquet"))
+
+
+def test_what_holds_no_word_images_is_said(tmp_path):
+    with pytest.raises(WrongUse, match="holds no word images"):
+        labelled(str(tmp_path))
+    (tmp_path / "a.png").write_bytes(picture(0))
+    with pytest.raises(WrongUse, match="holds no word images"):
+        labelled(str(tmp_path / "a.png"))
+    write_lmdb(tmp_path / "empty", [])
+    with pytest.raises(DptrError, match="no samples"):
+        labelled(str(tmp_path / "empty"))
