@@ -64,6 +64,17 @@ def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> b
     return file.getvalue()
 
 
+def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
+    """An encoded picture of a word in Pillow's own font, black on white."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", (size[1], size[0]), "white")
+    ImageDraw.Draw(image).text((4, 1), text, "black", font=ImageFont.load_default(20))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture
 def say():
     """Collects what a person would be told."""

@@ -125,4 +125,4 @@ def _loaded(path: Path, kind: Callable[[Any], Model], shape: Any, saved: dict[st
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:
-    return DptrError(f"{path} is damaged or of another version: {error}")
+    return DptrError(f"{path} is damaged or of another version: {' '.join(str(error).split())}")

@@ -1,0 +1,252 @@
+"""Fine-tuning learns to read drawn words, takes over what was pre-trained, and says in one sentence what is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cache.errors import DptrError, WrongUse
+from cache.space import open_space
+from pipeline.embed_crops import embed_crops
+from pipeline.tower import space_tower
+from sources.labelled import Labelled
+from tests.conftest import drawn, picture
+from train.decoder import Decoder, DecoderConfig
+from train.evaluate import evaluate_crops, misread_page
+from train.features import CachedTokens
+from train.finetune import Material, build, finetune
+from train.finetune_options import FinetuneOptions, check
+from train.options import PretrainOptions
+from train.pretrain import pretrain
+from train.result import table
+from train.run import load_recogniser, load_run, pretrained_config
+
+NUMBERS = [str(n) for n in range(10, 100)]
+
+
+def drawn_set(labels, name="drawn", damaged=()):
+    return Labelled(name, list(labels), lambda n: b"no picture" if n in damaged else drawn(labels[n]))
+
+
+@pytest.fixture(scope="module")
+def init(cache, tmp_path_factory):
+    """A short pre-trained run in the space of `cache`."""
+    out = tmp_path_factory.mktemp("init") / "run"
+    pretrain(PretrainOptions(cache, ["numbers"], out, depth=1, heads=2, batch=32, steps=3, device="cpu"), print)
+    return out
+
+
+@pytest.fixture
+def options(init, tmp_path):
+    return FinetuneOptions(
+        init, ["x"], ["y"], tmp_path / "run", batch=16, steps=3, workers=0, device="cpu", precision="fp32"
+    )
+
+
+@pytest.fixture(scope="module")
+def material(cache):
+    space = open_space(cache)
+    return Material([[drawn_set(NUMBERS)]], [drawn_set(NUMBERS[::7], "val")], space, space_tower(space, (16, 64)))
+
+
+@pytest.fixture(scope="module")
+def trained(init, material, tmp_path_factory):
+    """A run long enough to read two digits as they were drawn for it."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    options = FinetuneOptions(
+        init, ["x"], ["y"], out, queries=0, batch=45, steps=300, lr=1e-3, encoder_lr=1e-3, augment=0.0, workers=0
+    )
+    return out, finetune(replace(options, device="cpu", precision="fp32"), material, print)
+
+
+def test_drawn_numbers_are_read(trained):
+    _, summary = trained
+    assert summary.crops == 90
+    assert summary.scores["accuracy_36"] > 0.8
+    assert 0 <= summary.waiting < 1
+
+
+def test_run_is_whole_and_evaluates(trained, material):
+    out, summary = trained
+    config = json.loads((out / "config.json").read_text())
+    assert config["recogniser"]["vision"]["image_size"] == [16, 64]
+    assert config["pretrained"]["corpora"] == ["numbers"]
+    assert config["crops"] == {"drawn": 90}
+    sets = [*material.val, drawn_set([*NUMBERS[:20], "", "x" * 30, "汉"], "more", damaged=[3])]
+    done = evaluate_crops(out, sets, device="cpu")
+    val, more = done.sets
+    assert val.score.words == 13
+    assert val.score.accuracy_36 == pytest.approx(summary.scores["accuracy_36"], abs=0.1)
+    assert more.score.words == 19
+    assert more.left_out == {
+        "it is no picture": 1,
+        "without a label": 1,
+        "longer than 25 characters": 1,
+        "without any ASCII character": 1,
+    }
+    assert done.scores.words == 32
+    assert done.plain_mean["accuracy_36"] == pytest.approx((val.score.accuracy_36 + more.score.accuracy_36) / 2)
+    text = table(done, 3)
+    assert "mean, weighted" in text
+    assert "more: 1 left out: it is no picture" in text
+    assert "data:image/" in misread_page(done, sets) or done.scores.word_accuracy == 1
+    assert evaluate_crops(out, sets, limit=5, device="cpu").scores.words == 10
+
+
+def test_weights_come_from_the_pretrained_run_and_the_tower(options, material, init):
+    recogniser, config = build(options, material)
+    decoder, _, _ = load_run(init)
+    for name, tensor in recogniser.decoder.state_dict().items():
+        assert torch.equal(tensor, decoder.state_dict()[name]), name
+    for name, tensor in recogniser.encoder.state_dict().items():
+        assert torch.equal(tensor, material.tower.state_dict()[name]), name
+    assert config["corpora"] == ["numbers"]
+    scratch, _ = build(replace(options, scratch=True), material)
+    assert not torch.equal(scratch.decoder.head.weight, decoder.head.weight)
+
+
+def test_learning_rates_are_apart(options, material):
+    frozen, _ = build(replace(options, freeze=True), material)
+    assert not any(p.requires_grad for p in frozen.encoder.parameters())
+    assert options.encoder_rate == pytest.approx(options.rate / 19)
+    assert replace(options, encoder="vit").encoder_rate == options.rate
+
+
+@pytest.mark.parametrize("changes", [{"queries": 0}, {"queries": 5}, {"scratch": True}, {"permutations": 1}])
+def test_shapes_run(options, material, changes):
+    done = finetune(replace(options, **changes), material, print)
+    assert done.steps == 3
+    recogniser, _, _ = load_recogniser(options.out)
+    assert recogniser.config.queries == changes.get("queries", 26)
+
+
+def test_vit_from_scratch_runs(options, material):
+    alone = Material(material.train, material.val)
+    done = finetune(replace(options, encoder="vit", image_size=(16, 32), steps=1), alone, print)
+    assert done.steps == 1
+    assert load_recogniser(options.out)[0].config.vision.grid == (4, 4)
+
+
+def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material, say):
+    damaged = Material([[drawn_set(NUMBERS, damaged=[0, 5])]], material.val, material.space, material.tower)
+    done = finetune(replace(options, batch=90, steps=2), damaged, say)
+    assert done.dropped == {"broken: it is no picture": 2}
+    assert any("2 training crops not used: it is no picture" in line for line in say.lines)
+    nothing = Material([[drawn_set(NUMBERS[:3], damaged=range(3))]], material.val, material.space, material.tower)
+    with pytest.raises(DptrError, match="none of 3 training crops is a picture"):
+        finetune(replace(options, out=options.out.with_name("other")), nothing, say)
+
+
+def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch, tmp_path):
+    """Its tokens come from the cache, and reading from them is reading from pictures."""
+    import shutil
+
+    from vision import ImageEncoder
+
+    copy = tmp_path / "cache"
+    shutil.copytree(cache, copy)
+    space = open_space(copy)
+    sets = [*material.train[0], *material.val, drawn_set(["10"], "broken", damaged=[0])]
+    pictures = [(f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(len(one))]
+    bank = embed_crops(space, material.tower, torch.device("cpu"), pictures, len(pictures), print)
+    assert (bank.rows, len(bank.skipped())) == (90, 1)  # the watched ones are among the others
+    again = embed_crops(space, material.tower, torch.device("cpu"), pictures, len(pictures), print)
+    assert len(again.entries) == len(bank.entries)
+    tokens = CachedTokens(bank)
+    (batch,) = tokens.batches(_crops(sets[0]), [[3, 1]])
+    expected = material.tower(material.tower.normalised(torch.stack([_pixels("13"), _pixels("11")])))
+    assert batch.labels == ["13", "11"]
+    assert torch.allclose(batch.pictures.float(), expected, atol=0.01)
+    before = {name: tensor.clone() for name, tensor in material.tower.state_dict().items()}
+    frozen = Material([[sets[0], sets[2]]], material.val, space, material.tower, tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageEncoder, "forward", lambda *_: pytest.fail("the encoder ran"))
+        done = finetune(replace(options, freeze=True, batch=91), frozen, print)
+    assert done.dropped == {"broken: it could not be embedded": 1}
+    recogniser, _, _ = load_recogniser(options.out)
+    for name, tensor in recogniser.encoder.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert evaluate_crops(options.out, material.val, device="cpu").scores.words == 13
+
+
+def _crops(one):
+    from train.charset import Charset
+    from train.crops import usable
+
+    return usable([one], Charset(), 25)
+
+
+def _pixels(text):
+    from sources.photos import decode
+    from vision import stretched
+
+    return stretched(decode(drawn(text)), (16, 64))
+
+
+def test_decoder_of_another_space_is_refused(options, material, tiny_models, tmp_path):
+    from pipeline.embed_text import embed_text
+    from pipeline.encoder import Encoder
+    from pipeline.labels import collect
+
+    encoder = Encoder("tiny", "untrained:2", precision="fp32")
+    embed_text(tmp_path / "other", encoder, collect(NUMBERS), "numbers", print)
+    space = open_space(tmp_path / "other")
+    other = Material(material.train, material.val, space, space_tower(space, (16, 64)))
+    with pytest.raises(WrongUse, match="features of two encoders never meet.*weights"):
+        finetune(options, other, print)
+    assert finetune(replace(options, other_space=True), other, print).steps == 3  # a control
+
+
+def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_path):
+    import shutil
+
+    shutil.copytree(init, tmp_path / "init")
+    saved = torch.load(init / "best.pt", weights_only=True)
+    del saved["model"]["head.bias"]
+    torch.save(saved, tmp_path / "init" / "best.pt")
+    with pytest.raises(DptrError, match="best.pt is damaged or of another version.*head.bias"):
+        finetune(replace(options, init=tmp_path / "init"), material, print)
+    assert not options.out.exists()
+    finetune(options, material, print)
+    with pytest.raises(WrongUse, match="is a fine-tuned run"):
+        pretrained_config(options.out)
+    with pytest.raises(WrongUse, match="already holds a run"):
+        finetune(options, material, print)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "x"}, "--encoder is clip or vit"),
+        ({"encoder": "vit", "freeze": True}, "begins with random weights"),
+        ({"freeze": True, "encoder_lr": 0.1}, "there is no --encoder-lr"),
+        ({"weights": [1.0, 2.0]}, "1 --train and 2 --weight"),
+        ({"weights": [0.0]}, "one at least more than 0"),
+        ({"batch": 0}, "--batch must be more than 0"),
+        ({"lr": -1.0}, "--lr must be more than 0"),
+        ({"permutations": 3}, "--permutations is 1, or even"),
+        ({"augment": -1.0}, "are 0 or more"),
+    ],
+)
+def test_wrong_use_is_one_sentence(options, changes, message):
+    with pytest.raises(WrongUse, match=message):
+        check(replace(options, **changes))
+
+
+def test_unequal_widths_are_bridged():
+    from train.recogniser import Recogniser, RecogniserConfig
+    from vision import Convolution, VisionConfig
+
+    vision = VisionConfig((16, 32), (Convolution(16, (8, 8), (8, 8)),), 1, 2, 32, 20)
+    recogniser = Recogniser(RecogniserConfig(vision, DecoderConfig(24, 16, 1, 2), 6)).eval()
+    assert recogniser.memory(torch.zeros(2, 3, 16, 32, dtype=torch.uint8)).shape == (2, 6, 24)
+    assert isinstance(recogniser.decoder, Decoder)
+    texts, confidences = recogniser.read(torch.randint(0, 256, (2, 3, 16, 32), dtype=torch.uint8))
+    assert len(texts) == 2
+    assert all(0 <= c <= 1 for c in confidences)
+
+
+def test_damaged_picture_of_a_set_is_listed_by_evaluation(trained):
+    with pytest.raises(DptrError, match="no picture of bad could be read"):
+        evaluate_crops(trained[0], [Labelled("bad", ["a"], lambda _: picture(0)[:40])], device="cpu")
