@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.score import edit_distance, score
+from train.score import alphanumeric, edit_distance, score
 
 
 @cache
@@ -37,3 +37,25 @@ def test_scores_worked_out_by_hand():
 def test_no_words_is_an_error():
     with pytest.raises(ValueError, match="no words"):
         score([], [])
+
+
+def test_the_fields_three_accuracies_worked_out_by_hand():
+    result = score(["Man's", "SALE", "$5", "!?", "ab"], ["MANS", "SALE", "5", "x", "a b"])
+    assert result.word_accuracy == pytest.approx(1 / 5)  # SALE
+    assert result.accuracy_62 == pytest.approx(3 / 4)  # !? has neither letter nor digit; Mans is not MANS
+    assert result.accuracy_36 == pytest.approx(4 / 4)
+    assert result.ned_36 == pytest.approx(1.0)
+
+
+def test_letters_of_any_script_are_letters():
+    assert alphanumeric("$4.99 Café") == "499Café"
+    assert alphanumeric("phở-bò!") == "phởbò"
+    assert alphanumeric("हिन्दी") == "हिन्दी"  # vowel signs are marks
+    assert score(["phở!"], ["PHỞ"]).accuracy_36 == 1.0
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_for_ascii_it_is_the_fields_62(text):
+    from train.charset import CHARACTERS_62
+
+    assert alphanumeric(text) == "".join(c for c in text if c in CHARACTERS_62)
