@@ -43,5 +43,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(UV) --editable '.[demo,test]'
+	$(UV) --editable '.[demo,onnx,test]'
 	@touch $@

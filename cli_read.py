@@ -135,10 +135,9 @@ def read(
 
     found = read_pictures(run, images, device, show)
     if attention:
-        from train.attention import draw
+        from train.attention import look
 
-        draw(run, found, attention, device)
-        say(f"where it looked: {attention}")
+        say(f"where it looked in {look(run, images, attention, device):,} pictures: {attention}")
     if as_json:
         finish("", [vars(one) for one in found], True)
     if all(one.problem for one in found):

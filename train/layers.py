@@ -35,6 +35,12 @@ class Attention(nn.Module):
         found = F.scaled_dot_product_attention(self._split(self.query(x)), *source, attn_mask=mask, dropout_p=dropout)
         return torch.as_tensor(self.out(found.transpose(-2, -3).flatten(-2)))
 
+    def weights(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """How much each query looks at each place of the source, (B, h, Q, S), 1 in sum; arguments as in `forward`."""
+        queries, keys = self._split(self.query(x)), source[0]
+        scores = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
+
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 

@@ -1,0 +1,191 @@
+"""Where FMU and decoder looked at each character they read: as maps, and drawn as one picture.
+
+Shape letters: B batch, Q queries, S places of a source; H rows and W columns of a picture.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cache.errors import DptrError, WrongUse
+from cache.files import write_whole
+from machine import choose_device
+from train.fmu import FMU
+from train.read import pictures, upright
+from train.recogniser import Recogniser
+from train.run import load_recogniser
+from vision import stretched
+
+MOST = 100  # pictures drawn into one file
+WIDTH = 960  # pixels of a row of tiles, about
+PICTURE, TILE = (144, 640), (72, 228)  # height and width at most, in pixels, of the picture read and of one tile
+GAP, SMALL, LARGE = 12, 18, 26  # pixels between tiles, and of the two sizes of letters
+PAPER, INK, FAINT = "white", "#1a1a1a", "#6b6b6b"
+
+# Nine even steps of matplotlib's inferno (CC0), whose brightness rises evenly
+INFERNO = np.array(
+    [
+        (0, 0, 4),
+        (31, 12, 72),
+        (85, 15, 109),
+        (136, 34, 106),
+        (186, 54, 85),
+        (227, 89, 51),
+        (249, 140, 10),
+        (249, 201, 50),
+        (252, 255, 164),
+    ]
+)
+
+
+def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> int:
+    """Draw where a run looks in pictures, named as for `train.read.pictures`, into the PNG `path`; gives their number.
+
+    What is no picture is left out. Raises what `train.read.read` does, WrongUse also for more than 100 pictures, and
+    DptrError if there is none to draw or the file cannot be written.
+    """
+    target = choose_device(device)
+    named = pictures(images)
+    recogniser = load_recogniser(run)[0].to(target)
+    shown: list[Image.Image] = []
+    made: list[Tensor] = []
+    for n, (_, data) in enumerate(named):
+        if n == MOST:
+            raise WrongUse(f"{path} has room for {MOST} pictures, and these are more: name those to look into.")
+        with suppress(ValueError):
+            picture = upright(data)
+            made.append(stretched(picture, recogniser.config.vision.image_size))
+            shown.append(_fitted(picture, PICTURE))  # the rest of a large photograph is not kept
+    if not shown:
+        raise DptrError(f"there is nothing to draw in {path}: no file named is a picture.")
+    pixels = torch.stack(made).to(target)
+    texts, maps = attention_maps(recogniser, pixels)
+    draw_attention(shown, texts, recogniser.read(pixels)[1], maps, path)
+    return len(shown)
+
+
+@torch.inference_mode()
+def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], list[Tensor]]:
+    """The text of pixels (B, 3, H, W) uint8, and for each its maps (characters, rows, columns) float32, 1 in sum.
+
+    The weights are those with which the text was made: of the last refinement's queries, the decoder's cross-attention,
+    the mean of its heads and layers; times the FMU's, the mean of its heads. Where the layers look is taken as it is,
+    not followed through the residuals between them. The class token stands nowhere, so its share is left out. The
+    module must be in evaluation mode.
+    """
+    decoder: list[Any] = [layer.cross_attention for layer in recogniser.decoder.layers]
+    fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
+    with _last_calls([*decoder, *fmu]) as calls:
+        texts, _ = recogniser.read(pixels)
+    positions = calls[decoder[-1]][0].shape[1]  # the last layer has queries only; in the others the content follows
+    looked = torch.stack([_weights(layer, calls)[:, :positions] for layer in decoder]).mean(0)
+    for layer in fmu:
+        looked = looked @ _weights(layer, calls)
+    looked = looked[..., int(recogniser.config.vision.class_token) :]
+    looked = (looked / looked.sum(-1, keepdim=True)).unflatten(-1, recogniser.config.vision.grid)
+    return texts, [one[: len(text)].float().cpu() for one, text in zip(looked, texts, strict=True)]
+
+
+def _weights(attention: Any, calls: dict[nn.Module, tuple[Any, ...]]) -> Tensor:
+    """(B, Q, S) of the last call, the mean of the heads."""
+    return torch.as_tensor(attention.weights(*calls[attention]).mean(1))
+
+
+@contextmanager
+def _last_calls(modules: Sequence[Any]) -> Iterator[dict[nn.Module, tuple[Any, ...]]]:
+    """What each module was last called with. For a decoder that reads, this is the last refinement."""
+    calls: dict[nn.Module, tuple[Any, ...]] = {}
+    hooks = [module.register_forward_pre_hook(calls.__setitem__) for module in modules]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def draw_attention(
+    shown: Sequence[Image.Image],
+    texts: Sequence[str],
+    confidences: Sequence[float] | None,
+    maps: Sequence[Tensor],
+    path: Path,
+) -> None:
+    """Write a PNG with a block a picture (RGB): the text read, how sure it is, the picture, and a tile a character.
+
+    A tile is the picture in grey under the heat of the character's map, brightest where that is largest; maps come as
+    `attention_maps` gives them. Characters that the font lacks are named by their code points. At least one picture.
+    DptrError if the file cannot be written.
+    """
+    sure: Sequence[float | None] = confidences or [None] * len(shown)
+    blocks = [_block(*parts) for parts in zip(shown, texts, sure, maps, strict=True)]
+    width = max(block.width for block in blocks) + 2 * GAP
+    page = Image.new("RGB", (width, sum(block.height + 2 * GAP for block in blocks)), PAPER)
+    top = 0
+    for block in blocks:
+        if top:
+            ImageDraw.Draw(page).line((GAP, top, width - GAP, top), FAINT)
+        page.paste(block, (GAP, top + GAP))
+        top += block.height + 2 * GAP
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    write_whole(path, file.getbuffer())
+
+
+def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) -> Image.Image:
+    large, small = ImageFont.load_default(LARGE), ImageFont.load_default(SMALL)
+    shown, tile = _fitted(picture, PICTURE), ImageOps.autocontrast(_fitted(picture, TILE).convert("L"))
+    title = _legible(text, large) if text else "(nothing read)"
+    note = "" if sure is None else f"confidence {sure:.0%}"
+    labels = [_legible(character, small) for character in text]
+    across = GAP + max([tile.width, *(math.ceil(small.getlength(label)) for label in labels)])
+    down = tile.height + SMALL + 2 * GAP
+    columns = max(1, min(WIDTH // across, len(labels)))
+    head = 2 * LARGE + shown.height
+    right = LARGE + math.ceil(large.getlength(title) + small.getlength(note))
+    width = max(right, shown.width, columns * across - GAP)
+    block = Image.new("RGB", (width, head + GAP + math.ceil(len(labels) / columns) * down), PAPER)
+    draw = ImageDraw.Draw(block)
+    draw.text((0, LARGE), title, INK, large, "ls")
+    draw.text((right, LARGE), note, FAINT, small, "rs")
+    block.paste(shown, (0, 2 * LARGE - GAP))
+    for n, (label, one) in enumerate(zip(labels, maps, strict=True)):
+        x, y = n % columns * across, head + GAP + n // columns * down
+        block.paste(_heated(tile, one), (x + (across - GAP - tile.width) // 2, y))
+        draw.text((x + (across - GAP) / 2, y + tile.height + SMALL + 2), label, INK, small, "ms")
+    return block
+
+
+def _heated(grey: Image.Image, one: Tensor) -> Image.Image:
+    """A grey picture under a map (rows, columns): the more heat, the less grey."""
+    size = (grey.height, grey.width)
+    smooth = F.interpolate(one[None, None], size, mode="bicubic", antialias=True)[0, 0].clamp_min(0).numpy()
+    heat = (smooth / smooth.max())[..., None]  # (H, W, 1), 0 to 1
+    steps = np.linspace(0, 1, len(INFERNO))
+    colours = np.concatenate([np.interp(heat, steps, channel) for channel in INFERNO.T], -1)
+    share = 0.3 + 0.45 * heat
+    dimmed = 30 + 0.6 * np.asarray(grey)[..., None]  # so that heat glows on white too
+    mixed = (1 - share) * dimmed + share * colours
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def _fitted(picture: Image.Image, most: tuple[int, int]) -> Image.Image:
+    """The picture as large as fits into (height, width), its ratio kept."""
+    scale = min(most[0] / picture.height, most[1] / picture.width)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _legible(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, with code points like U+1EDF for what the font lacks."""
+    lacking = bytes(font.getmask("\uffff"))
+    parts = (c if c.isascii() or bytes(font.getmask(c)) != lacking else f" U+{ord(c):04X} " for c in text)
+    return " ".join("".join(parts).split())

@@ -1,0 +1,190 @@
+"""A run's best checkpoint for other programs: `dptr export RUN --out DIR --format safetensors|openocr|onnx`.
+
+safetensors, here: model.safetensors, every weight in fp32 under the names of this project's modules, and model.json,
+which says how to rebuild and use the model without this project. The two others are in export_openocr.py and
+export_onnx.py.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cache import __version__
+from cache.errors import WrongUse
+from cache.files import cannot_write, make_folder, sync_folder, write_whole
+from cache.fingerprint import Fingerprint
+from train.charset import EOS
+from train.decoder import Decoder
+from train.fmu import FMU
+from train.recogniser import Recogniser
+from train.run import is_finetuned, load_checkpoint, load_recogniser, load_run
+
+Say = Callable[[str], None]
+
+ATTENTION = (
+    "Attention has heads of equal consecutive parts of the width, scores scaled by 1 / sqrt(width of a head), softmax, "
+    "and an output projection. GELU is the exact one, every projection has a bias, vectors multiply weights as x W^T."
+)
+ENCODER = (
+    "encoder: the picture passes encoder.stem.N (convolutions, GELU between two); its grid becomes tokens row by row; "
+    "class_token, where there is one, is put before them; positions are added; then pre_norm, where there is one; "
+    "each block adds attention_out(attention) of norm_attention, whose queries_keys_values gives queries, keys and "
+    "values in this order, then feed_out(GELU(feed_in)) of norm_feed (quick_gelu: x sigmoid(1.702 x) for GELU); norm "
+    "and, where there is one, project end it."
+)
+BRIDGE = (
+    "adapt, where there is one, is a projection of each token. fmu, where there is one: x = queries; x += attention(x "
+    "over the tokens: attention.query, attention.keys_and_values, attention.out), x += feed.3(GELU(feed.0(norm(x)))); "
+    "x is the memory. Without fmu the tokens are the memory."
+)
+DECODER = (
+    "Input 0 is BOS, input n the n-th character. content[0] = embedding[BOS] sqrt(width), content[n] = embedding[id] "
+    "sqrt(width) + positions[n - 1]; query[n] = positions[n] and predicts character n + 1 or EOS. Each layer, for both "
+    "streams alike: x += self_attention(norm_query(query) or norm_content(content), over norm_content(content)), "
+    "x += cross_attention(norm_cross(x), over the memory as it is), x += feed.3(GELU(feed.0(norm_feed(x)))). "
+    "keys_and_values gives keys, then values. Logits are head(norm(query)) over EOS and the characters."
+)
+READING = (
+    "First left to right: query n and content n see inputs 0 to n; the most probable id is the next input, up to EOS. "
+    "Then one refinement, all positions at once: content as before; query n sees every input but n + 1, the character "
+    "that it predicts; nobody sees inputs from the first EOS on. The text ends before the first EOS; its confidence is "
+    "the product of the probabilities (softmax) of its characters and that EOS."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The best checkpoint of a run, in evaluation mode on the CPU, and what the run says of it."""
+
+    run: Path
+    model: Decoder | Recogniser
+    config: dict[str, Any]
+    step: int
+    scores: dict[str, float]
+
+    @property
+    def decoder(self) -> Decoder:
+        return self.model.decoder if isinstance(self.model, Recogniser) else self.model
+
+    @property
+    def kind(self) -> str:
+        return "recogniser" if isinstance(self.model, Recogniser) else "pre-trained decoder"
+
+
+def export(run: Path, out: Path, kind: str, say: Say) -> dict[str, Any]:
+    """Write a run's best checkpoint to the folder `out`, whole or not at all; what was written, for --json.
+
+    Raises WrongUse if there is no such run or format, if `out` holds something, or if the run's shape does not go into
+    the format; DptrError for a damaged checkpoint, an export that reads otherwise than the run, or a failed write.
+    """
+    writers = {"safetensors": _safetensors, "openocr": _openocr, "onnx": _onnx}
+    if kind not in writers:
+        raise WrongUse(f"'{kind}' is no format to export to: choose one of {', '.join(writers)}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
+    model, config, step = load_recogniser(run) if is_finetuned(run) else load_run(run)
+    source = Source(run, model, config, step, load_checkpoint(run)["scores"])
+    with _folder(out) as folder:
+        found = writers[kind](source, folder, say)
+        files = sorted(path.name for path in folder.iterdir())
+    made = {"run": str(run), "out": str(out), "format": kind, "kind": source.kind, "step": step, "files": files}
+    return {**made, "scores": source.scores, **found}
+
+
+def description(source: Source) -> dict[str, Any]:
+    """model.json: all that is needed to rebuild, feed and understand the model without this project."""
+    decoder, recogniser = source.decoder, source.model if isinstance(source.model, Recogniser) else None
+    charset, longest = decoder.charset, decoder.config.max_length
+    origin = source.config.get("pretrained", source.config) if recogniser else source.config
+    fingerprint = origin.get("fingerprint")
+    shape = recogniser.config.to_dict() if recogniser else {"decoder": asdict(decoder.config)}
+    fmu_heads = recogniser.fmu.attention.heads if recogniser and isinstance(recogniser.fmu, FMU) else 0
+    return {
+        "kind": source.kind,
+        "made_by": f"dptr {__version__}",
+        "run": {"name": source.run.resolve().name, "step": source.step, "scores": source.scores},
+        "space": {
+            "name": origin.get("space"),
+            "digest": Fingerprint(**fingerprint).digest if fingerprint else None,
+            "fingerprint": fingerprint,
+        },
+        "shape": {**shape, "feed": 4 * decoder.config.width, "fmu_heads": fmu_heads, "decoder_norm_epsilon": 1e-5},
+        "characters": charset.characters,
+        "ids": {
+            "EOS": EOS,
+            "characters": [1, len(charset.characters)],  # first and last, in the order of the string above
+            "BOS": charset.bos,
+            "PAD": charset.pad,
+            "embedding": charset.ids,
+            "head": charset.head,
+        },
+        "picture": _picture(recogniser) if recogniser else None,
+        "memory": None if recogniser else "(B, M, memory_width): the text encoder's token states of the space's prompt",
+        "reading": {"longest": longest, "positions": longest + 1, "refinements": 1, "how": READING},
+        "architecture": [ATTENTION, *([ENCODER, BRIDGE] if recogniser else []), DECODER],
+    }
+
+
+def _picture(recogniser: Recogniser) -> dict[str, Any]:
+    vision = recogniser.config.vision
+    height, width = vision.image_size
+    return {
+        "size": {"height": height, "width": width},
+        "resize": "stretched to exactly this size whatever its shape, bicubic with antialiasing, as Pillow does",
+        "channels": "RGB",
+        "layout": "(B, 3, height, width)",
+        "values": "(byte / 255 - mean) / std, for each channel",
+        "mean": list(vision.mean),
+        "std": list(vision.std),
+    }
+
+
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Write indented JSON; characters as they are, in UTF-8."""
+    write_whole(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _safetensors(source: Source, folder: Path, say: Say) -> dict[str, Any]:
+    from safetensors.torch import save
+
+    weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in source.model.state_dict().items()}
+    write_whole(folder / "model.safetensors", save(weights, {"format": "pt", "made_by": f"dptr {__version__}"}))
+    write_json(folder / "model.json", description(source))
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    say(f"{source.kind} of step {source.step:,}: {parameters / 1e6:.1f} M parameters in fp32")
+    return {"parameters": parameters}
+
+
+def _openocr(source: Source, folder: Path, say: Say) -> dict[str, Any]:
+    from train.export_openocr import write
+
+    return write(source, folder, say)
+
+
+def _onnx(source: Source, folder: Path, say: Say) -> dict[str, Any]:
+    from train.export_onnx import write
+
+    return write(source, folder, say)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
+    unfinished = out.with_name(out.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        make_folder(unfinished)
+        yield unfinished
+        os.rename(unfinished, out)
+        sync_folder(out.absolute().parent)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""Reads picture files with a fine-tuned recogniser: `dptr read RUN IMAGE...`.
+
+Imports little, so that the first word comes soon, and decodes in threads: worker processes would take longer to start
+than a folder of words takes to read.
+"""
+
+import glob
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from cache.errors import WrongUse
+from machine import choose_device
+from sources.photos import photo_count, photos
+from train.run import load_recogniser
+from vision import Pair, stretched
+
+BATCH = 64
+AHEAD = 2 * BATCH  # pictures decoded before the model asks for them
+THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class PictureReading:
+    """What stands on a picture and how sure that is, 0 to 1; or the problem for which it could not be read."""
+
+    image: str
+    text: str | None
+    confidence: float | None
+    problem: str | None
+
+
+def read(
+    run: Path,
+    images: Sequence[str],
+    device: str = "auto",
+    on_result: Callable[[PictureReading], None] | None = None,
+) -> list[PictureReading]:
+    """Read pictures with a run's best checkpoint, in fp32; `images` as `pictures` takes them.
+
+    `on_result` is called with each reading as it comes, in the order of the list. A picture that cannot be read is a
+    reading with a problem. Raises WrongUse for an image, a device or a run that is not there and for a run that was
+    not fine-tuned, DptrError for a damaged run.
+    """
+    target = choose_device(device)
+    named = pictures(images)
+    recogniser = load_recogniser(run)[0].to(target)
+    made = _prepared(named, recogniser.config.vision.image_size)
+    readings: list[PictureReading] = []
+    while batch := list(islice(made, BATCH)):
+        good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
+        found = zip(*recogniser.read(torch.stack(good).to(target)), strict=True) if good else iter(())
+        for name, pixels in batch:
+            if isinstance(pixels, str):
+                reading = PictureReading(name, None, None, pixels)
+            else:
+                reading = PictureReading(name, *next(found), None)
+            readings.append(reading)
+            if on_result:
+                on_result(reading)
+    return readings
+
+
+def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(path, encoded bytes) of every picture named by files, folders and patterns, in their order.
+
+    A folder, a tar or an LMDB gives all its pictures as `sources.photos` lists them; a pattern like `'*.png'` or
+    `'**/*.png'`, which the shell left as it is, all it matches, sorted. WrongUse, at once, for what does not exist or
+    matches nothing and for a folder without pictures.
+    """
+    found = []
+    for image in images:
+        matches = [image] if os.path.lexists(image) else sorted(glob.glob(image, recursive=True))
+        if "**" in image:  # it matches folders too, and whatever is in them
+            matches = [path for path in matches if not os.path.isdir(path)]
+        if not matches and glob.has_magic(image):
+            raise WrongUse(f"no file matches the pattern {image}: check it, and from which folder it starts.")
+        if missing := [path for path in matches or [image] if not (os.path.isfile(path) or os.path.isdir(path))]:
+            raise WrongUse(f"there is no file or folder {missing[0]}: check the path.")
+        if os.path.isdir(image) and photo_count(image) == 0:
+            raise WrongUse(f"there are no pictures in {image}: name a folder that holds some, or the files.")
+        found += matches
+    if not found:
+        raise WrongUse("there is nothing to read: name a picture, a folder or a pattern.")
+    return chain.from_iterable(map(_given, found))
+
+
+def upright(data: bytes) -> Image.Image:
+    """The encoded picture in RGB as a viewer shows it: turned as its EXIF says, what is transparent over white.
+
+    Depths beyond 8 bits are scaled down, where Pillow alone would cut them off. ValueError with a reason that a person
+    understands for what cannot be decoded.
+    """
+    if not data:
+        raise ValueError("it is empty or may not be read")
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            with suppress(Exception):  # EXIF that cannot be read is no reason not to read the word
+                ImageOps.exif_transpose(picture, in_place=True)
+            return _rgb(picture)
+    except Image.UnidentifiedImageError:
+        raise ValueError("it is no picture") from None
+    except Image.DecompressionBombError:
+        raise ValueError("it has too many pixels") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
+        raise ValueError(f"it is damaged ({error})") from error
+
+
+def _given(source: str) -> Iterator[tuple[str, bytes]]:
+    """The pictures of one source by their paths; empty bytes for what may not be read."""
+    try:
+        for name, data in photos(source):
+            itself = os.path.isfile(source) and os.path.basename(source) == name
+            yield source if itself else os.path.join(source, name), data
+    except PermissionError:
+        yield source, b""
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):  # their range is not said anywhere: it is that of the pixels
+        pixels = np.nan_to_num(np.asarray(picture, np.float64))
+        low, high = min(0.0, pixels.min()), max(1.0, pixels.max())
+        return Image.fromarray(((pixels - low) / (high - low) * 255).round().astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _prepared(named: Iterator[tuple[str, bytes]], image_size: Pair) -> Iterator[tuple[str, Tensor | str]]:
+    """Each path with the picture's pixels (3, H, W) uint8, or why there are none; made ahead by threads."""
+
+    def make(data: bytes) -> Tensor | str:
+        try:
+            return stretched(upright(data), image_size)
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[tuple[str, Future[Tensor | str]]] = deque()
+        for name, data in named:
+            waiting.append((name, pool.submit(make, data)))
+            if len(waiting) > AHEAD:
+                name, made = waiting.popleft()
+                yield name, made.result()
+        while waiting:
+            name, made = waiting.popleft()
+            yield name, made.result()
