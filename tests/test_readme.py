@@ -8,24 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import picture
+from tests.conftest import drawn, picture
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """An empty folder but for three photographs, with the installed dptr first on the path."""
+    """A folder with nothing but three photographs and some word images."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photos").mkdir()
     for n in range(3):
         (folder / "photos" / f"{n}.png").write_bytes(picture(n, (300, 200)))
+    (folder / "signs").mkdir()
+    for n in range(10, 30):
+        (folder / "signs" / f"{n}.png").write_bytes(drawn(str(n)))
+    (folder / "signs" / "labels.tsv").write_text("".join(f"{n}.png\t{n}\n" for n in range(10, 30)))
     return folder
 
 
 def test_readmes_lines_run(work):
     readme = (ROOT / "README.md").read_text()
-    (script,) = re.findall(r"<!-- tested -->\n```sh\n(.*?)```", readme, re.S)
+    script = "".join(re.findall(r"<!-- tested -->\n```sh\n(.*?)```", readme, re.S))
+    assert script.count("dptr ") == 12
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-ec", script], cwd=work, env=environment, capture_output=True, text=True, check=False
@@ -34,6 +39,16 @@ def test_readmes_lines_run(work):
     assert "corpus 'numbers': 500 labels added" in done.stdout
     assert "bank 'photos': 3 pictures added" in done.stdout
     assert "held-out words of numbers" in done.stdout
+    assert "run runs/reader: 20 steps" in done.stdout
+    assert "misread words: runs/reader/errors.html" in done.stdout
+    assert re.search(r"^signs/10\.png\t.*\t[01]\.\d+$", done.stdout, re.M)
+    for name in (
+        "exported/model.safetensors",
+        "exported-openocr/openocr.pth",
+        "exported-onnx/model.onnx",
+        "looked.png",
+    ):
+        assert (work / name).stat().st_size > 1000
     # and docs/cache-format.md reads that cache with h5py alone
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "cache-format.md").read_text(), re.S)
     assert len([line for line in example.splitlines() if line]) == 10
