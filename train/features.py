@@ -26,14 +26,14 @@ class CachedTokens:
             for row in range(shard.entry.rows):
                 self._place[keys[len(self._place)]] = (len(self._maps), row)
             self._maps.append(shard.map("features"))
-        self._broken = bank.skipped()
-        self._found: dict[int, list[tuple[int, int] | None]] = {}  # by the crops asked for, in their order
+        self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where each crop asked for so far lies
 
     def batches(self, crops: Crops, batches: Iterable[Sequence[int]]) -> Iterator[CropBatch]:
         """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
-        if id(crops) not in self._found:
-            self._found[id(crops)] = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
-        places = self._found[id(crops)]
+        places = next((found for asked, found in self._found if asked is crops), None)
+        if places is None:
+            places = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
+            self._found.append((crops, places))
         for numbers in batches:
             kept = [int(n) for n in numbers if places[n] is not None]
             broken = {int(n): "it could not be embedded" for n in numbers if places[n] is None}
