@@ -88,7 +88,7 @@ def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             raise WrongUse(f"no file matches the pattern {image}: check it, and from which folder it starts.")
         if missing := [path for path in matches or [image] if not (os.path.isfile(path) or os.path.isdir(path))]:
             raise WrongUse(f"there is no file or folder {missing[0]}: check the path.")
-        if os.path.isdir(image) and photo_count(image) == 0:
+        if all(os.path.isdir(path) and photo_count(path) == 0 for path in matches):
             raise WrongUse(f"there are no pictures in {image}: name a folder that holds some, or the files.")
         found += matches
     if not found:
@@ -119,13 +119,18 @@ def upright(data: bytes) -> Image.Image:
 
 
 def _given(source: str) -> Iterator[tuple[str, bytes]]:
-    """The pictures of one source by their paths; empty bytes for what may not be read."""
+    """The pictures of one source by their paths; for a file, at least one; empty bytes for what may not be read."""
+    none = os.path.isfile(source)
     try:
         for name, data in photos(source):
+            none = False
             itself = os.path.isfile(source) and os.path.basename(source) == name
             yield source if itself else os.path.join(source, name), data
     except PermissionError:
         yield source, b""
+        return
+    if none:  # an archive without pictures, or a file of zeros, which passes for one: whatever it is, it is told
+        yield source, b"no picture"
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

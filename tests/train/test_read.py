@@ -146,10 +146,18 @@ def test_what_names_nothing_is_said_at_once(run, folder, tmp_path):
         ([folder / "gone.png"], "there is no file or folder .*gone.png"),
         ([folder / "*.gif"], "no file matches the pattern .*gif"),
         ([tmp_path / "bare"], "there are no pictures in .*bare"),
+        ([tmp_path / "b*e"], "there are no pictures in .*e"),
         ([], "there is nothing to read"),
     ):
         with pytest.raises(WrongUse, match=message):
             read(run, [str(image) for image in images], on_result=pytest.fail)
+
+
+def test_a_file_of_zeros_is_no_empty_archive(run, folder):
+    (folder / "a.png").write_bytes(bytes(20480))  # what a crash may leave of a file: tarfile takes it for an archive
+    readings = read(run, [str(folder / "a.png"), str(folder / "b.png")])
+    assert [Path(r.image).name for r in readings] == ["a.png", "b.png"]
+    assert [r.problem for r in readings] == ["it is no picture", None]
 
 
 def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
