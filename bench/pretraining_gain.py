@@ -180,8 +180,10 @@ def plot(table: dict[str, Any], names: list[str], path: Path) -> None:
             axis.set_title(f"{name}, {share} of the crops", fontsize=10)
             axis.invert_yaxis()
             axis.grid(axis="x", alpha=0.3)
-            for n, mean in enumerate(means):
-                axis.text(mean, n, f" {mean:.1f}", va="center", ha="left", fontsize=8)
+            axis.set_xlim(0, 1.2 * max(means))
+            for n, arm in enumerate(shown):
+                cell = arms[arm][name]
+                axis.text(cell["mean"] + cell["spread"], n, f" {cell['mean']:.1f}", va="center", fontsize=8)
     axes[-1][0].set_xlabel("word accuracy, letters and digits, %")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
