@@ -76,9 +76,10 @@ class Decoder(nn.Module):
         Left to right, then cloze refinements. A row's reading does not depend on the rows beside it.
         """
         keys_values = self.memory_keys_values(memory)
-        ids, shares = self._left_to_right(keys_values, memory_mask, memory.shape[0])
-        for _ in range(refinements):
-            ids, shares = self._refine(ids, keys_values, memory_mask)
+        ids, shares, content = self._left_to_right(keys_values, memory_mask, memory.shape[0])
+        for n in range(refinements):
+            content = content if n == 0 else self._content(ids, keys_values, memory_mask)
+            ids, shares = self._refine(ids, content, keys_values, memory_mask)
         ended = (ids == EOS).cumsum(-1) > 0
         return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
 
@@ -104,14 +105,20 @@ class Decoder(nn.Module):
             query, content, _ = layer(query, content, keys_values, mask, memory_mask, last=last)
         return torch.as_tensor(self.head(self.norm(query)))
 
-    def _left_to_right(self, memory: list[KeysValues], memory_mask: Tensor | None, B: int) -> tuple[Tensor, Tensor]:
-        """Each step computes one position; keys and values of those before are kept, and rows that ended leave."""
+    def _left_to_right(
+        self, memory: list[KeysValues], memory_mask: Tensor | None, B: int
+    ) -> tuple[Tensor, Tensor, list[KeysValues]]:
+        """Ids and their probabilities (B, max_length + 1), and each layer's keys and values of what was read.
+
+        Each step computes one position; keys and values of those before are kept, and rows that ended leave.
+        """
         steps, device = self.config.max_length + 1, self.positions.device
         ids = torch.full((B, steps), EOS, device=device)
         shares = torch.ones(B, steps, device=device)
         rows = torch.arange(B, device=device)  # those not yet ended
         last = torch.full((B, 1), self.charset.bos, device=device)
         past: list[KeysValues | None] = [None] * len(self.layers)
+        ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, and what they had read
         for step in range(steps):
             content = self.embedding(last) * math.sqrt(self.config.width)
             content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
@@ -121,37 +128,72 @@ class Decoder(nn.Module):
                 query, content, past[n] = layer(query, content, keys_values, None, memory_mask, past[n], last_layer)
             share, last = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)  # (B, 1)
             ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
-            going = (last[:, 0] != EOS).nonzero()[:, 0]
-            if not len(going):
+            gone, going = ((last[:, 0] == EOS) == end for end in (True, False))
+            if step + 1 == steps or bool(gone.all()):
+                ended.append((rows, [one for one in past if one]))
                 break
-            if len(going) < len(rows):
+            if bool(gone.any()):
+                ended.append((rows[gone], [(one[0][gone], one[1][gone]) for one in past if one]))
                 rows, last = rows[going], last[going]
                 memory = [(keys[going], values[going]) for keys, values in memory]
                 past = [(one[0][going], one[1][going]) if one else None for one in past]
                 memory_mask = None if memory_mask is None else memory_mask[going]
-        return ids, shares
+        return ids, shares, _gathered(ended, B)
+
+    def _content(self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> list[KeysValues]:
+        """Each layer's keys and values of BOS and the characters before it, as reading left to right makes them."""
+        inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, :-1]], 1)
+        S, found = inputs.shape[1], []
+        causal = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
+        content = self._embed(inputs)[:, None]
+        for layer, keys_values in zip(self.layers, memory, strict=True):
+            norm = layer.norm_content(content)  # type: ignore[operator]
+            found.append(layer.self_attention.keys_values(norm[:, 0]))  # type: ignore[union-attr,operator]
+            content = layer.attend(content, norm, found[-1], keys_values, causal, memory_mask)  # type: ignore[operator]
+        return found
 
     def _refine(
-        self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None, longest: int | None = None
+        self,
+        ids: Tensor,
+        content: list[KeysValues],
+        memory: list[KeysValues],
+        memory_mask: Tensor | None,
+        longest: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Every character once more, seeing all characters read before but itself.
 
-        Only up to where the longest of the rows ended, unless one of them now goes on beyond its end.
+        Their keys and values are there already, since reading left to right computed them. Only up to where the longest
+        of the rows ended, unless one of them now goes on beyond its end.
         """
-        ended = (ids == EOS).cumsum(-1) > 0
-        S = longest or min(ids.shape[1], int((~ended).sum(-1).max()) + 1)
-        inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, : S - 1]], 1)
-        query_mask = ~torch.ones(S, S, dtype=torch.bool, device=ids.device).triu(1).tril(1)
-        content_mask = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril()
-        readable = (inputs != EOS).cumprod(-1).bool()
-        mask = torch.cat([query_mask, content_mask])[None, None] & readable[:, None, None]
+        lengths = (ids != EOS).cumprod(-1).sum(-1)
+        S, T = longest or min(ids.shape[1], int(lengths.max()) + 1), content[0][0].shape[-2]
+        place, seen = torch.arange(S, device=ids.device), torch.arange(T, device=ids.device)
+        mask = (seen != place[:, None] + 1) & (seen <= lengths[:, None, None])  # (B, S, T): BOS and the characters
         query = self.positions[:S].expand(len(ids), 1, -1, -1)
-        logits = self._run(query, self._embed(inputs)[:, None], memory, mask, memory_mask)
-        found_shares, found = logits[:, 0].float().softmax(-1).max(-1)
+        for layer, keys_values, source in zip(self.layers, memory, content, strict=True):
+            norm = layer.norm_query(query)  # type: ignore[operator]
+            query = layer.attend(query, norm, source, keys_values, mask[:, None], memory_mask)  # type: ignore[operator]
+        found_shares, found = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)
         if ids.shape[1] > S and not bool((found == EOS).any(-1).all()):
-            return self._refine(ids, memory, memory_mask, ids.shape[1])
+            return self._refine(ids, content, memory, memory_mask, ids.shape[1])
         rest = ids.shape[1] - S
         return F.pad(found, (0, rest), value=EOS), F.pad(found_shares, (0, rest), value=1.0)
+
+
+def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[KeysValues]:
+    """Keys and values of rows that ended one after another, (B, h, T, W / h) of each layer; 0 behind a row's end."""
+    T = parts[-1][1][0][0].shape[-2]
+    gathered = []
+    for n in range(len(parts[0][1])):
+        both = []
+        for which in (0, 1):
+            example = parts[0][1][n][which]
+            whole = example.new_zeros(B, example.shape[1], T, example.shape[3])
+            for rows, layers in parts:
+                whole[rows, :, : layers[n][which].shape[-2]] = layers[n][which]
+            both.append(whole)
+        gathered.append((both[0], both[1]))
+    return gathered
 
 
 def confidence(shares: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
         queries' rows first; memory_mask (B, M). `past` holds keys and values of content that came before, for decoding
         character by character. The content that leaves the last layer is read by nobody and is not computed.
         """
-        B, K, S, _ = query.shape
+        S = query.shape[2]
         norm_content = self.norm_content(content)
         source = self.self_attention.keys_values(norm_content.flatten(0, 1))
         if past is not None:
@@ -81,11 +81,27 @@ class DecoderLayer(nn.Module):
         x, norm_x = query, self.norm_query(query)
         if not last:
             x, norm_x = torch.cat([query, content], 2), torch.cat([norm_x, norm_content], 2)  # (B, K, 2 S, W)
-        mask = None if self_mask is None else self_mask[:, :, : x.shape[2]].flatten(0, 1)[:, None]
-        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, (B, K))
+        mask = None if self_mask is None else self_mask[:, :, : x.shape[2]]
+        x = self.attend(x, norm_x, source, memory, mask, memory_mask)
+        return x[:, :, :S], content if last else x[:, :, S:], source
+
+    def attend(
+        self,
+        x: Tensor,
+        norm_x: Tensor,
+        source: KeysValues,
+        memory: KeysValues,
+        self_mask: Tensor | None,
+        memory_mask: Tensor | None,
+    ) -> Tensor:
+        """Rows x (B, K, R, W) of either stream one layer on; `norm_x` is x after that stream's norm.
+
+        source: keys and values of the content (B K, h, S, W / h); self_mask (B, K, R, S).
+        """
+        mask = None if self_mask is None else self_mask.flatten(0, 1)[:, None]
+        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, x.shape[:2])
         x = x + self.dropout(attended)
         mask = None if memory_mask is None else memory_mask[:, None, None]
         attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
         x = x + self.dropout(attended)
-        x = x + self.dropout(self.feed(self.norm_feed(x)))
-        return x[:, :, :S], content if last else x[:, :, S:], source
+        return torch.as_tensor(x + self.dropout(self.feed(self.norm_feed(x))))
