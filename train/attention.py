@@ -84,15 +84,18 @@ def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], l
     """
     decoder: list[Any] = [layer.cross_attention for layer in recogniser.decoder.layers]
     fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
-    with _last_calls([*decoder, *fmu]) as calls:
-        texts, _ = recogniser.read(pixels)
-    positions = calls[decoder[-1]][0].shape[1]  # the last layer has queries only; in the others the content follows
-    looked = torch.stack([_weights(layer, calls)[:, :positions] for layer in decoder]).mean(0)
-    for layer in fmu:
-        looked = looked @ _weights(layer, calls)
-    looked = looked[..., int(recogniser.config.vision.class_token) :]
-    looked = (looked / looked.sum(-1, keepdim=True)).unflatten(-1, recogniser.config.vision.grid)
-    return texts, [one[: len(text)].float().cpu() for one, text in zip(looked, texts, strict=True)]
+    config, texts, maps = recogniser.config.vision, [], []
+    for one in pixels.split(1):  # alone: the words of a batch are not all refined in the same call
+        with _last_calls([*decoder, *fmu]) as calls:
+            (text,), _ = recogniser.read(one)
+        queries = calls[decoder[-1]][0].shape[1]  # in the layers before the last, content may follow the queries
+        looked = torch.stack([_weights(layer, calls)[:, :queries] for layer in decoder]).mean(0)
+        for layer in fmu:
+            looked = looked @ _weights(layer, calls)
+        looked = looked[0, : len(text), int(config.class_token) :]
+        texts.append(text)
+        maps.append((looked / looked.sum(-1, keepdim=True)).unflatten(-1, config.grid).float().cpu())
+    return texts, maps
 
 
 def _weights(attention: Any, calls: dict[nn.Module, tuple[Any, ...]]) -> Tensor:

@@ -15,6 +15,8 @@ from train.dropout import Dropout
 from train.layers import DecoderLayer, KeysValues
 from train.permutations import attention_masks
 
+TOGETHER = 8  # words whose lengths differ by less are refined together, so that long ones do not make all long
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -79,7 +81,13 @@ class Decoder(nn.Module):
         ids, shares, content = self._left_to_right(keys_values, memory_mask, memory.shape[0])
         for n in range(refinements):
             content = content if n == 0 else self._content(ids, keys_values, memory_mask)
-            ids, shares = self._refine(ids, content, keys_values, memory_mask)
+            before, lengths = ids, (ids != EOS).cumprod(-1).sum(-1)
+            ids, shares = ids.clone(), shares.clone()
+            for group in (lengths // TOGETHER).unique():
+                rows = (lengths // TOGETHER == group).nonzero()[:, 0]
+                mask = None if memory_mask is None else memory_mask[rows]
+                parts = _rows(content, rows), _rows(keys_values, rows)
+                ids[rows], shares[rows] = self._refine(before[rows], *parts, mask)
         ended = (ids == EOS).cumsum(-1) > 0
         return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
 
@@ -133,10 +141,10 @@ class Decoder(nn.Module):
                 ended.append((rows, [one for one in past if one]))
                 break
             if bool(gone.any()):
-                ended.append((rows[gone], [(one[0][gone], one[1][gone]) for one in past if one]))
+                ended.append((rows[gone], _rows([one for one in past if one], gone)))
                 rows, last = rows[going], last[going]
-                memory = [(keys[going], values[going]) for keys, values in memory]
-                past = [(one[0][going], one[1][going]) if one else None for one in past]
+                memory = _rows(memory, going)
+                past = list(_rows([one for one in past if one], going))
                 memory_mask = None if memory_mask is None else memory_mask[going]
         return ids, shares, _gathered(ended, B)
 
@@ -178,6 +186,10 @@ class Decoder(nn.Module):
             return self._refine(ids, content, memory, memory_mask, ids.shape[1])
         rest = ids.shape[1] - S
         return F.pad(found, (0, rest), value=EOS), F.pad(found_shares, (0, rest), value=1.0)
+
+
+def _rows(keys_values: list[KeysValues], rows: Tensor) -> list[KeysValues]:
+    return [(keys[rows], values[rows]) for keys, values in keys_values]
 
 
 def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[KeysValues]:
