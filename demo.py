@@ -93,7 +93,8 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     shown = sorted((r.truth, r.text) for r in done.readings)[:: max(1, len(done.readings) // 16)]
     lines = [f"{truth:24}{text:24}{'right' if truth == text else ''}".rstrip() for truth, text in shown]
     say(f"\n5/5 pictures: {DRAWN} held-out words are drawn over the photographs and looked for among {CHOICE:,}")
-    found = _find_drawn(encoder, pictures, [r.truth for r in done.readings], drawn)
+    held_out = [r.truth for r in sorted(done.readings, key=lambda r: r.number)]
+    found = _find_drawn(encoder, pictures, held_out, drawn)
     return "\n".join(
         [
             table(done, worst=0),
