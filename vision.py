@@ -63,6 +63,13 @@ class VisionConfig:
             columns = (columns + 2 * c.padding[1] - c.kernel[1]) // c.stride[1] + 1
         return rows, columns
 
+    def resized(self, image_size: Pair) -> "VisionConfig":
+        """The same tower for pictures of another size. ValueError if one gives no token."""
+        config = replace(self, image_size=image_size)
+        if min(config.grid) < 1:
+            raise ValueError(f"pictures of {image_size[0]} x {image_size[1]} are smaller than one patch")
+        return config
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -154,9 +161,7 @@ class ImageEncoder(nn.Module):
         """
         if image_size == self.config.image_size:
             return self
-        config = replace(self.config, image_size=image_size)
-        if min(config.grid) < 1:
-            raise ValueError(f"pictures of {image_size[0]} x {image_size[1]} are smaller than one patch")
+        config = self.config.resized(image_size)
         weights = self.state_dict()
         first = int(self.config.class_token)
         grid = weights["positions"][first:].T.reshape(1, -1, *self.config.grid)

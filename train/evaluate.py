@@ -6,6 +6,7 @@ A fine-tuned run reads word images. A pre-trained one reads memories: the held-o
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,9 @@ def evaluate_crops(
 
 def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
     """The page of misread words, with their pictures if `sets` are those that were evaluated (see errors_page)."""
-    pictures = {one.name: one.picture for one in sets}
     wrong = [
-        Misread(s.name, r.truth, r.text, r.confidence, pictures[s.name](r.number) if s.name in pictures else None)
-        for s in done.sets
+        Misread(s.name, r.truth, r.text, r.confidence, one.picture(r.number) if one else None)
+        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
         for r in s.readings
         if r.truth != r.text
     ]

@@ -142,7 +142,10 @@ def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dic
 
 def _vit(options: FinetuneOptions, decoder: DecoderConfig) -> VisionConfig:
     vit = released_vit(decoder.memory_width)
-    return ImageEncoder(vit).resized(options.image_size).config if options.image_size else vit
+    try:
+        return vit.resized(options.image_size) if options.image_size else vit
+    except ValueError as error:
+        raise WrongUse(f"{error} of the vit: choose a larger --image-size.") from error
 
 
 def _check_space(options: FinetuneOptions, init: dict[str, Any], space: Space) -> None:
@@ -208,7 +211,7 @@ def _config(
         **chosen,
         "device": str(pace.device),
         "precision": pace.precision,
-        "crops": {s.name: int((training.of == n).sum()) for n, s in enumerate(training.sets)},
+        "crops": dict(Counter(training.sets[n].name for n in training.of)),
         "recogniser": recogniser.config.to_dict(),
         "pretrained": {name: init[name] for name in ("space", "fingerprint", "corpora", "steps", "orp", "zero_memory")},
         "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},

@@ -128,6 +128,23 @@ def test_vit_from_scratch_runs(options, material):
     assert load_recogniser(options.out)[0].config.vision.grid == (4, 4)
 
 
+def test_vit_for_pictures_without_a_token_is_refused(options, material):
+    with pytest.raises(WrongUse, match="2 x 2 are smaller than one patch.*--image-size"):
+        finetune(replace(options, encoder="vit", image_size=(2, 2)), Material(material.train, material.val), print)
+
+
+def test_sets_of_one_name_keep_their_own_pictures(trained):
+    """As the same set of two collections has; the page must not show one's pictures for the other's errors."""
+    import base64
+    import re
+
+    first, second = Labelled("set", ["zz"], lambda _: drawn("11")), Labelled("set", ["zz"], lambda _: drawn("77"))
+    sets = [first, second]
+    page = misread_page(evaluate_crops(trained[0], sets, device="cpu"), sets)
+    shown = {base64.b64decode(data) for data in re.findall(r"data:image/\w+;base64,([^\"']+)", page)}
+    assert len(shown) == 2
+
+
 def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material, say):
     damaged = Material([[drawn_set(NUMBERS, damaged=[0, 5])]], material.val, material.space, material.tower)
     done = finetune(replace(options, batch=90, steps=2), damaged, say)
