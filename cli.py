@@ -14,7 +14,7 @@ from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
 from cli_cache import cache_app
 from cli_read import evaluate, export, finetune, read
-from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
+from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, Precision, SpaceName, Split, finish, say
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
 
@@ -25,9 +25,7 @@ Model = Annotated[str, typer.Option(help="wordclip, which comes with dptr, or an
 Pretrained = Annotated[str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.")]
 PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.")]
 Layout = Annotated[str, typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
 Column = Annotated[str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.")]
-Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 
 DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 

@@ -9,15 +9,13 @@ import typer
 
 from cache.errors import WrongUse
 from cache.files import write_whole
-from console import Device, Json, finish, say
+from console import Device, Json, Precision, Split, finish, say
 
-Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 Weights = Annotated[
     str | None, typer.Option(help="Where the encoder's weights lie, if not where the space found them.")
 ]
 RunCache = Annotated[Path | None, typer.Option(help="Cache, if it is no longer where the run found it.")]
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
 
 
 def finetune(

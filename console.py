@@ -50,6 +50,8 @@ HELP: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "prett
 
 CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
+Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Space, if there are several: how its name begins.")]
 

@@ -11,7 +11,6 @@ and a bank
 each with space.json. Nothing is held in memory beyond a few thousand memories or one shard.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from cache.bank import Bank
 from cache.errors import WrongUse
-from cache.files import cannot_write, make_folder, sync_folder
+from cache.files import whole_folder
 from cache.memories import MemoryReader
 from cache.shard import unpack_strings
 from cache.space import SPACE, Space
@@ -93,21 +92,12 @@ def _features(bank: Bank, progress: Callable[[int], object]) -> Iterator[NDArray
 
 @contextmanager
 def _folder(out: Path, space: Space) -> Iterator[Path]:
-    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
+    """A folder to fill, with space.json in it. WrongUse if it is there already."""
     if out.exists():
         raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
-    unfinished = out.with_name(out.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    make_folder(unfinished)
-    try:
-        shutil.copyfile(space.folder / SPACE, unfinished / SPACE)
-        yield unfinished
-        os.rename(unfinished, out)
-        sync_folder(out.absolute().parent)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with whole_folder(out) as folder:
+        shutil.copyfile(space.folder / SPACE, folder / SPACE)
+        yield folder
 
 
 def _save_rows(path: Path, shape: tuple[int, ...], parts: Iterable[NDArray[Any]]) -> None:

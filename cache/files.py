@@ -1,6 +1,9 @@
 """Files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cache.errors import DptrError, WrongUse
@@ -48,6 +51,22 @@ def make_folder(folder: Path) -> None:
             sync_folder(made.parent)
     except OSError as error:
         raise cannot_write(folder, error) from error
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
+    unfinished = out.with_name(out.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        make_folder(unfinished)
+        yield unfinished
+        os.rename(unfinished, out)
+        sync_folder(out.absolute().parent)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def delete(path: Path) -> None:

@@ -146,7 +146,7 @@ def _timm_stem(patches: Any, left: dict[str, Tensor]) -> tuple[tuple[Convolution
 
 
 def _norms(left: dict[str, Tensor], names: list[tuple[str, str]]) -> dict[str, Tensor]:
-    """Weight and bias of each module under its name here; KeyError-free: what is missing shows when loading."""
+    """Weight and bias of each module under its name here; what is missing shows when they are loaded."""
     found = {}
     for theirs, ours in names:
         for kind in ("weight", "bias"):

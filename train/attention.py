@@ -68,12 +68,11 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
     if not shown:
         raise DptrError(f"there is nothing to draw in {path}: no file named is a picture.")
     pixels = torch.stack(made).to(target)
-    texts, maps = attention_maps(recogniser, pixels)
-    draw_attention(shown, texts, recogniser.read(pixels)[1], maps, path)
+    texts, sure, maps = zip(*_looked(recogniser, pixels), strict=True)
+    draw_attention(shown, texts, sure, maps, path)
     return len(shown)
 
 
-@torch.inference_mode()
 def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], list[Tensor]]:
     """The text of pixels (B, 3, H, W) uint8, and for each its maps (characters, rows, columns) float32, 1 in sum.
 
@@ -82,20 +81,27 @@ def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], l
     not followed through the residuals between them. The class token stands nowhere, so its share is left out. The
     module must be in evaluation mode.
     """
+    texts, _, maps = zip(*_looked(recogniser, pixels), strict=True)
+    return list(texts), list(maps)
+
+
+@torch.inference_mode()
+def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Tensor]]:
+    """Text, confidence and maps of each picture."""
     decoder: list[Any] = [layer.cross_attention for layer in recogniser.decoder.layers]
     fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
-    config, texts, maps = recogniser.config.vision, [], []
+    config, found = recogniser.config.vision, []
     for one in pixels.split(1):  # alone: the words of a batch are not all refined in the same call
         with _last_calls([*decoder, *fmu]) as calls:
-            (text,), _ = recogniser.read(one)
+            (text,), (sure,) = recogniser.read(one)
         queries = calls[decoder[-1]][0].shape[1]  # in the layers before the last, content may follow the queries
         looked = torch.stack([_weights(layer, calls)[:, :queries] for layer in decoder]).mean(0)
         for layer in fmu:
             looked = looked @ _weights(layer, calls)
         looked = looked[0, : len(text), int(config.class_token) :]
-        texts.append(text)
-        maps.append((looked / looked.sum(-1, keepdim=True)).unflatten(-1, config.grid).float().cpu())
-    return texts, maps
+        maps = (looked / looked.sum(-1, keepdim=True)).unflatten(-1, config.grid)
+        found.append((text, sure, maps.float().cpu()))
+    return found
 
 
 def _weights(attention: Any, calls: dict[nn.Module, tuple[Any, ...]]) -> Tensor:

@@ -3,6 +3,7 @@
 Shape letters: B batch, H rows, W columns.
 """
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ from train.augment import augmented
 from train.batches import batch_indices
 from train.charset import Charset
 from vision import Pair, stretched
+
+WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that make pictures ahead, if no number is asked for
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Crops:
         """Only the crops `chosen`, by their numbers here."""
         labels = [self.labels[n] for n in chosen]
         return Crops(self.sets, self.of[chosen], self.numbers[chosen], labels, self.dropped)
+
+    def evenly(self, count: int | None) -> "Crops":
+        """So many of them, spread evenly; all, if there are no more or `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        return self.where(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
 
 def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:

@@ -4,6 +4,7 @@ Shape letters as in layers.py; S is the length of the input BOS + characters, as
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from train.charset import CHARACTERS_94, EOS, Charset
 from train.dropout import Dropout
-from train.layers import DecoderLayer, KeysValues
+from train.layers import DecoderLayer, KeysValues, initialise
 from train.permutations import attention_masks
 
 TOGETHER = 8  # words whose lengths differ by less are refined together, so that long ones do not make all long
@@ -47,7 +48,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(W)
         self.head = nn.Linear(W, self.charset.head)
         self.dropout = Dropout(config.dropout)
-        self.apply(_initialise)
+        self.apply(initialise)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor) -> Tensor:
@@ -88,8 +89,7 @@ class Decoder(nn.Module):
                 mask = None if memory_mask is None else memory_mask[rows]
                 parts = _rows(content, rows), _rows(keys_values, rows)
                 ids[rows], shares[rows] = self._refine(before[rows], *parts, mask)
-        ended = (ids == EOS).cumsum(-1) > 0
-        return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
+        return ended_at_eos(ids, shares)
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
         """Each layer's keys and values of a memory (B, M, D), computed once for every use of it."""
@@ -125,26 +125,28 @@ class Decoder(nn.Module):
         shares = torch.ones(B, steps, device=device)
         rows = torch.arange(B, device=device)  # those not yet ended
         last = torch.full((B, 1), self.charset.bos, device=device)
-        past: list[KeysValues | None] = [None] * len(self.layers)
+        past: list[KeysValues] = []  # of each layer, once there is any
         ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, and what they had read
         for step in range(steps):
             content = self.embedding(last) * math.sqrt(self.config.width)
             content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
             query = self.positions[step].expand(len(rows), 1, 1, -1)
-            for n, (layer, keys_values) in enumerate(zip(self.layers, memory, strict=True)):
-                last_layer = n + 1 == len(self.layers)
-                query, content, past[n] = layer(query, content, keys_values, None, memory_mask, past[n], last_layer)
+            before: Sequence[KeysValues | None] = past or [None] * len(self.layers)
+            past = []
+            for layer, keys_values, old in zip(self.layers, memory, before, strict=True):
+                last_layer = layer is self.layers[-1]
+                query, content, new = layer(query, content, keys_values, None, memory_mask, old, last_layer)
+                past.append(new)
             share, last = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)  # (B, 1)
             ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
             gone, going = ((last[:, 0] == EOS) == end for end in (True, False))
             if step + 1 == steps or bool(gone.all()):
-                ended.append((rows, [one for one in past if one]))
+                ended.append((rows, past))
                 break
             if bool(gone.any()):
-                ended.append((rows[gone], _rows([one for one in past if one], gone)))
+                ended.append((rows[gone], _rows(past, gone)))
                 rows, last = rows[going], last[going]
-                memory = _rows(memory, going)
-                past = list(_rows([one for one in past if one], going))
+                memory, past = _rows(memory, going), _rows(past, going)
                 memory_mask = None if memory_mask is None else memory_mask[going]
         return ids, shares, _gathered(ended, B)
 
@@ -208,14 +210,12 @@ def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[Keys
     return gathered
 
 
+def ended_at_eos(ids: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids and probabilities (B, S) with EOS and 1 for whatever stands behind the first EOS of a row."""
+    ended = (ids == EOS).cumsum(-1) > 0
+    return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
+
+
 def confidence(shares: Tensor) -> Tensor:
     """How sure a reading is, (B,): the product of the probabilities (B, S) of its characters and of its end."""
     return shares.prod(-1)
-
-
-def _initialise(module: nn.Module) -> None:
-    """As PARSeq does: truncated normal of 0.02 and zero biases."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)

@@ -3,7 +3,6 @@
 A fine-tuned run reads word images. A pre-trained one reads memories: the held-out words of its cache, or any words.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -22,7 +20,7 @@ from cache.space import Space, open_space, spaces
 from machine import autocast, choose_device
 from sources.labelled import Labelled
 from train.batches import MemoryLoader, Words, read_words, split
-from train.crops import usable
+from train.crops import WORKERS, usable
 from train.decoder import Decoder, confidence
 from train.errors_page import Misread, errors_page
 from train.reading import read_crops
@@ -73,6 +71,7 @@ def evaluate_texts(
     check_space(config, space)
     target = choose_device(device)
     loader = MemoryLoader(space, target, config["zero_memory"])
+    decoder.to(target)
     results = []
     for one in sets:
         crops = usable([one], decoder.charset, decoder.config.max_length, strict=False)
@@ -81,7 +80,7 @@ def evaluate_texts(
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
             return loader.padded(*states([labels[n] for n in part]))
 
-        found = _read(decoder.to(target), load, labels, "fp32")
+        found = _read(decoder, load, labels, "fp32")
         numbers = crops.numbers.tolist()
         readings = [Reading(t, *r, n) for t, r, n in zip(labels, found, numbers, strict=False)]
         results.append(set_result(one.name, readings, dict(crops.dropped)))
@@ -104,13 +103,10 @@ def evaluate_crops(
     recogniser, _, step = load_recogniser(run, checkpoint)
     target = choose_device(device)
     recogniser.to(target)
-    workers = min(16, max(1, (os.cpu_count() or 2) - 1))
     results = []
     for one in sets:
-        crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False)
-        if limit and limit < len(crops):
-            crops = crops.where(np.linspace(0, len(crops) - 1, limit).astype(np.int64))
-        found = read_crops(recogniser, crops, target, "fp32", workers)
+        crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False).evenly(limit)
+        found = read_crops(recogniser, crops, target, "fp32", WORKERS)
         readings = [
             Reading(crops.labels[n], text, found.confidences[n], int(crops.numbers[n]))
             for n, text in found.texts.items()
@@ -143,14 +139,13 @@ def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precisio
 
 def _read(decoder: Decoder, load: Load, labels: Sequence[str], precision: str) -> list[tuple[str, float]]:
     decoder.eval()
-    device = decoder.positions.device
     order = sorted(range(len(labels)), key=lambda n: len(labels[n]))
     readings = [("", 0.0)] * len(labels)
     with tqdm(total=len(labels), desc="read", unit="word", delay=2, leave=False) as progress:
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
             memory, mask = load(part)
-            with autocast(torch.device(device), precision):
+            with autocast(decoder.positions.device, precision):
                 ids, shares = decoder.read(memory, mask)
             for n, text, sure in zip(part, decoder.charset.decode(ids), confidence(shares).tolist(), strict=True):
                 readings[n] = (text, sure)

@@ -6,10 +6,7 @@ export_onnx.py.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,13 @@ import torch
 
 from cache import __version__
 from cache.errors import WrongUse
-from cache.files import cannot_write, make_folder, sync_folder, write_whole
+from cache.files import whole_folder, write_whole
 from cache.fingerprint import Fingerprint
 from train.charset import EOS
 from train.decoder import Decoder
 from train.fmu import FMU
 from train.recogniser import Recogniser
-from train.run import is_finetuned, load_checkpoint, load_recogniser, load_run
+from train.run import load_model
 
 Say = Callable[[str], None]
 
@@ -89,12 +86,12 @@ def export(run: Path, out: Path, kind: str, say: Say) -> dict[str, Any]:
         raise WrongUse(f"'{kind}' is no format to export to: choose one of {', '.join(writers)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
-    model, config, step = load_recogniser(run) if is_finetuned(run) else load_run(run)
-    source = Source(run, model, config, step, load_checkpoint(run)["scores"])
-    with _folder(out) as folder:
+    model, saved = load_model(run)
+    source = Source(run, model, saved["config"], saved["step"], saved["scores"])
+    with whole_folder(out) as folder:
         found = writers[kind](source, folder, say)
         files = sorted(path.name for path in folder.iterdir())
-    made = {"run": str(run), "out": str(out), "format": kind, "kind": source.kind, "step": step, "files": files}
+    made = {"run": str(run), "out": str(out), "format": kind, "kind": source.kind, "step": source.step, "files": files}
     return {**made, "scores": source.scores, **found}
 
 
@@ -172,19 +169,3 @@ def _onnx(source: Source, folder: Path, say: Say) -> dict[str, Any]:
     from train.export_onnx import write
 
     return write(source, folder, say)
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
-    unfinished = out.with_name(out.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        make_folder(unfinished)
-        yield unfinished
-        os.rename(unfinished, out)
-        sync_folder(out.absolute().parent)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

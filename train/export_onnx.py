@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from cache.errors import DptrError, WrongUse
 from train.charset import EOS
+from train.decoder import ended_at_eos
 from train.export import Source, description, write_json
 from train.layers import KeysValues
 from train.recogniser import Recogniser
@@ -48,8 +49,7 @@ class OnnxReader(nn.Module):
         memory = self.memory(pictures)
         logits = self.logits(self.left_to_right(memory), memory, cloze=True)
         shares, ids = logits.softmax(-1).max(-1)
-        ended = (ids == EOS).cumsum(-1) > 0
-        return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
+        return ended_at_eos(ids, shares)
 
     def memory(self, pictures: Tensor) -> list[KeysValues]:
         """Each layer's keys and values; copies, because a scan takes no two views of one tensor."""
@@ -141,8 +141,7 @@ def _convert(reader: OnnxReader, path: Path, fields: dict[str, Any]) -> None:
     batch = {"pictures": {0: torch.export.Dim("B")}}
     try:
         with _quietly(), torch.no_grad():
-            # strict, because what is traced asks tensors for their len(), which only dynamo keeps symbolic
-            program = torch.export.export(reader, (example,), dynamic_shapes=batch, strict=True)
+            program = torch.export.export(reader, (example,), dynamic_shapes=batch, strict=False)
             names: dict[str, Any] = {"input_names": ["pictures"], "output_names": ["ids", "probabilities"]}
             made: Any = torch.onnx.export(program, (), **names, opset_version=OPSET, dynamo=True, verbose=False)
             _forget_where_it_was_made(made.model)

@@ -3,7 +3,6 @@
 Image encoder, FMU and pre-trained decoder learn together, with permutation language modelling as in pre-training.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from cache.fingerprint import Fingerprint
 from cache.space import Space
 from machine import choose_device, choose_precision
 from sources.labelled import Labelled
-from train.crops import CropBatch, Crops, Pictures, load, schedule, usable
+from train.crops import WORKERS, CropBatch, Crops, Pictures, load, schedule, usable
 from train.decoder import DecoderConfig
 from train.features import CachedTokens
 from train.finetune_options import FinetuneOptions, check
@@ -30,7 +29,7 @@ from train.reading import read_crops
 from train.recogniser import Recogniser, RecogniserConfig, groups
 from train.run import Run, load_run
 from train.score import score
-from vision import ImageEncoder, VisionConfig, released_vit
+from vision import ImageEncoder, Pair, VisionConfig, released_vit
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,13 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     """
     check(options)
     device = choose_device(options.device)
-    if device.type == "cpu":
-        torch.backends.cuda.enable_flash_sdp(False)  # as in pre-training: it governs the CPU's flash kernel too
     torch.manual_seed(options.seed)
     recogniser, init = build(options, material)
     charset, longest = recogniser.charset, recogniser.config.decoder.max_length
     sets = [one for part in material.train for one in part]
     weights = [w for part, w in zip(material.train, options.weights or [1.0] * len(sets), strict=False) for _ in part]
     training, val = usable(sets, charset, longest), usable(material.val, charset, longest)
-    val = val.where(np.linspace(0, len(val) - 1, min(len(val), options.eval_words)).astype(np.int64))
+    val = val.evenly(options.eval_words)
     recogniser.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
@@ -86,7 +83,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
     _describe(options, recogniser, training, val, pace, say)
-    workers = min(16, max(1, (os.cpu_count() or 2) - 1)) if options.workers is None else options.workers
+    workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
 
@@ -102,7 +99,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result))
 
     try:
-        progress = loop.train(_batches(options, material, training, weights, workers, broken), loss, evaluate)
+        size = recogniser.config.vision.image_size
+        progress = loop.train(_batches(options, material, training, weights, size, workers, broken), loss, evaluate)
     finally:
         run.close()
     for reason, number in Counter(broken.values()).items():
@@ -129,7 +127,7 @@ def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dic
     WrongUse if that run is of another space than the tower.
     """
     decoder, init, _ = load_run(options.init)
-    vision = VisionConfig.of(material.tower.config.to_dict()) if material.tower else _vit(options, decoder.config)
+    vision = material.tower.config if material.tower else _vit(options, decoder.config)
     recogniser = Recogniser(RecogniserConfig(vision, decoder.config, options.queries))
     if material.tower and material.space:
         _check_space(options, init, material.space)
@@ -162,6 +160,7 @@ def _batches(
     material: Material,
     training: Crops,
     weights: list[float],
+    image_size: Pair,
     workers: int,
     broken: dict[int, str],
 ) -> Iterator[CropBatch]:
@@ -172,8 +171,7 @@ def _batches(
     if material.tokens:
         made = material.tokens.batches(training, numbers())
     else:
-        size = material.tower.config.image_size if material.tower else options.image_size or (32, 128)
-        made = load(Pictures(training, size, options.augment, options.seed), numbers(), workers)
+        made = load(Pictures(training, image_size, options.augment, options.seed), numbers(), workers)
     for batch in made:
         broken |= batch.broken
         if len(batch):

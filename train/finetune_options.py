@@ -1,11 +1,11 @@
 """What a person may choose of a fine-tuning run, and how the rest follows from it."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.errors import WrongUse
 from train.fmu import QUERIES
+from train.options import check_counts, released_rate
 
 ENCODERS = ("clip", "vit")
 # CLIP4STR (arXiv 2305.14014) trains what is new at 19 times the learning rate of CLIP's own tower
@@ -44,7 +44,7 @@ class FinetuneOptions:
     @property
     def rate(self) -> float:
         """Peak learning rate of all but the encoder."""
-        return self.lr or 7e-4 * math.sqrt(2) * self.batch / 256
+        return self.lr or released_rate(self.batch)
 
     @property
     def encoder_rate(self) -> float:
@@ -64,14 +64,8 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse(
             f"there are {len(options.train)} --train and {len(options.weights)} --weight: give one for each."
         )
-    for name in ("batch", "epochs", "eval_words", "permutations"):
-        if getattr(options, name) <= 0:
-            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
-    for name in ("steps", "lr", "encoder_lr", "eval_every"):
-        if getattr(options, name) is not None and getattr(options, name) <= 0:
-            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
-    if options.permutations != 1 and options.permutations % 2:
-        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
+    given = ("batch", "epochs", "eval_words", "permutations")
+    check_counts(options, given, ("steps", "lr", "encoder_lr", "eval_every"))
     if any(weight < 0 for weight in options.weights) or (options.weights and not any(options.weights)):
         raise WrongUse("a --weight is 0 or more, and one at least more than 0.")
     if options.augment < 0 or options.queries < 0 or (options.workers or 0) < 0:

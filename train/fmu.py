@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from train.dropout import Dropout
-from train.layers import Attention
+from train.layers import Attention, initialise
 
 QUERIES = 26  # as many as the released decoder has positions
 
@@ -23,10 +23,7 @@ class FMU(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
         self.dropout = Dropout(dropout)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.apply(initialise)
         nn.init.trunc_normal_(self.queries, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:

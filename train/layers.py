@@ -105,3 +105,11 @@ class DecoderLayer(nn.Module):
         attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
         x = x + self.dropout(attended)
         return torch.as_tensor(x + self.dropout(self.feed(self.norm_feed(x))))
+
+
+def initialise(module: nn.Module) -> None:
+    """As PARSeq does: truncated normal of 0.02 and zero biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -58,6 +58,9 @@ class Loop:
 
     def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
         self.name, self.model, self.pace, self.run = name, model, pace, run
+        if pace.device.type == "cpu":
+            # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
+            torch.backends.cuda.enable_flash_sdp(False)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.progress = Progress()
 

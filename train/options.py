@@ -1,8 +1,10 @@
 """What a person may choose of a pre-training run, and how the rest follows from it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,11 +77,26 @@ def resolve(options: PretrainOptions, device: torch.device, memory_width: int, w
         width=width,
         heads=heads,
         steps=steps,
-        lr=options.lr or 7e-4 * math.sqrt(2) * options.batch / 256,
+        lr=options.lr or released_rate(options.batch),
         eval_every=options.eval_every or max(1, steps // 10),
         device=device,
         precision=choose_precision(options.precision, device),
     )
+
+
+def released_rate(batch: int) -> float:
+    """Peak learning rate of the released code, whose batches had 384 words, for another batch."""
+    return 7e-4 * math.sqrt(2) * batch / 256
+
+
+def check_counts(options: Any, given: Sequence[str], may_be_open: Sequence[str]) -> None:
+    """WrongUse for an option that is not more than 0, or for an odd number of permutations."""
+    for name in (*given, *may_be_open):
+        value = getattr(options, name)
+        if (value is not None or name in given) and value <= 0:
+            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {value}.")
+    if options.permutations != 1 and options.permutations % 2:
+        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
 
 
 def check(options: PretrainOptions) -> None:
@@ -88,16 +105,10 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse("--orp is λ itself and --orp-relative a share of the memory's norm: give one of them.")
     if options.bank is None and (options.orp or options.orp_relative):
         raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
-    if options.permutations != 1 and options.permutations % 2:
-        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
     if options.orp_positions not in ("shared", "sample"):
         raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
-    for name in ("depth", "batch", "permutations", "epochs", "eval_words"):
-        if getattr(options, name) <= 0:
-            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
-    for name in ("width", "heads", "steps", "lr", "eval_every"):
-        if getattr(options, name) is not None and getattr(options, name) <= 0:
-            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {getattr(options, name)}.")
+    given = ("depth", "batch", "permutations", "epochs", "eval_words")
+    check_counts(options, given, ("width", "heads", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:
         raise WrongUse(f"--held-out is a share between 0 and 1, not {options.held_out}.")
     if not 0 <= options.dropout < 1:

@@ -62,9 +62,6 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         )
     loader = MemoryLoader(space, choose_device(options.device), options.zero_memory)
     chosen = resolve(options, loader.device, loader.width, len(training))
-    if chosen.device.type == "cpu":
-        # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
-        torch.backends.cuda.enable_flash_sdp(False)
     torch.manual_seed(options.seed)
     shape = DecoderConfig(
         loader.width, chosen.width, options.depth, chosen.heads, options.dropout, characters=charset.characters

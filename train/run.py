@@ -9,9 +9,8 @@ RUN/
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +19,6 @@ from cache.errors import DptrError, WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.decoder import Decoder, DecoderConfig
 from train.recogniser import Recogniser, RecogniserConfig
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class Run:
@@ -73,6 +70,15 @@ def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]
         raise _damaged(path, error) from error
 
 
+def load_model(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder | Recogniser, dict[str, Any]]:
+    """A run's model in evaluation mode, the decoder of a pre-trained one, and what was saved: step, scores, config.
+
+    Raises WrongUse if there is no such run or checkpoint, DptrError if it is damaged.
+    """
+    saved = load_checkpoint(folder, checkpoint)
+    return _model(folder / checkpoint, saved), saved
+
+
 def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[str, Any], int]:
     """The decoder of a pre-trained run, its configuration, and the step it was saved at.
 
@@ -80,8 +86,8 @@ def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[s
     """
     saved = load_checkpoint(folder, checkpoint)
     if "recogniser" in saved["config"]:
-        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
-    return _loaded(folder / checkpoint, Decoder, DecoderConfig(**saved["config"]["decoder"]), saved)
+        raise _is_finetuned(folder)
+    return _model(folder / checkpoint, saved), saved["config"], saved["step"]
 
 
 def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recogniser, dict[str, Any], int]:
@@ -89,7 +95,7 @@ def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recognis
     saved = load_checkpoint(folder, checkpoint)
     if "recogniser" not in saved["config"]:
         raise WrongUse(f"{folder} is a pre-trained run, which reads text memories only: fine-tune it first.")
-    return _loaded(folder / checkpoint, Recogniser, RecogniserConfig.of(saved["config"]["recogniser"]), saved)
+    return _model(folder / checkpoint, saved), saved["config"], saved["step"]
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -101,7 +107,7 @@ def pretrained_config(folder: Path) -> dict[str, Any]:
     """The configuration of a pre-trained run. WrongUse if there is no run, or it was fine-tuned."""
     config = run_config(folder)
     if "recogniser" in config:
-        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+        raise _is_finetuned(folder)
     return config
 
 
@@ -115,13 +121,22 @@ def run_config(folder: Path) -> dict[str, Any]:
         raise _damaged(folder / "config.json", error) from error
 
 
-def _loaded(path: Path, kind: Callable[[Any], Model], shape: Any, saved: dict[str, Any]) -> Any:
+def _model(path: Path, saved: dict[str, Any]) -> Any:
+    """The model of a checkpoint, whose weights are taken out of `saved`."""
+    config = saved["config"]
     try:
-        model = kind(shape)
-        model.load_state_dict(saved["model"])  # strict: what is missing or unexpected is an error
+        if "recogniser" in config:
+            model: nn.Module = Recogniser(RecogniserConfig.of(config["recogniser"]))
+        else:
+            model = Decoder(DecoderConfig(**config["decoder"]))
+        model.load_state_dict(saved.pop("model"))  # strict: what is missing or unexpected is an error
     except Exception as error:
         raise _damaged(path, error) from error
-    return model.eval(), saved["config"], saved["step"]
+    return model.eval()
+
+
+def _is_finetuned(folder: Path) -> WrongUse:
+    return WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:
