@@ -54,7 +54,14 @@ def _reading(path: Path) -> Iterator[tuple[Any, int]]:
         file = (path / "data.mdb").stat()
         key = (file.st_dev, file.st_ino)
         if key not in _OPENED:
-            _OPENED[key] = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+            opened = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+            needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+            if file.st_size < needed:  # reading behind the end of the map would end the process
+                opened.close()
+                raise DptrError(
+                    f"the LMDB {path} is cut off: it has {file.st_size:,} of {needed:,} bytes; copy it again."
+                )
+            _OPENED[key] = opened
         with _OPENED[key].begin() as transaction:
             yield transaction, int(transaction.get(b"num-samples") or 0)
     except lmdb.Error as error:

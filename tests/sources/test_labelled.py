@@ -74,6 +74,15 @@ def test_dataset(tmp_path):
         labelled(str(tmp_path / "other.parquet"))
 
 
+def test_lmdb_that_was_cut_off_is_named(tmp_path):
+    """As a download that broke off leaves it; LMDB itself would end the process with a bus error."""
+    write_lmdb(tmp_path / "set", [str(n) for n in range(500)], [picture(n) for n in range(500)])
+    data = tmp_path / "set" / "data.mdb"
+    data.write_bytes(data.read_bytes()[:200_000])
+    with pytest.raises(DptrError, match="is cut off: it has 200,000 of"):
+        labelled(str(tmp_path / "set"))
+
+
 def test_what_holds_no_word_images_is_said(tmp_path):
     with pytest.raises(WrongUse, match="holds no word images"):
         labelled(str(tmp_path))
