@@ -22,6 +22,14 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
+def choose_devices(device: str) -> list[torch.device]:
+    """The same for work that several GPUs can share: `auto` and `cuda` are all there are."""
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
+    return [chosen]
+
+
 def choose_precision(precision: str, device: torch.device) -> str:
     """`auto` is bf16 where the hardware multiplies it natively, else fp32. WrongUse for an unknown word."""
     if precision not in PRECISIONS:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.embed_text import MODEL, WEIGHTS, every
+from bench.encode_text import MODEL, WEIGHTS
 from cache.fingerprint import Fingerprint
 from cache.keys import Keys
 from cache.memories import Memories
@@ -123,7 +123,8 @@ def verified(cache: Path) -> float:
 def bytes_a_word(folder: Path) -> float:
     """Of real words with a real encoder: memories and labels, with what belongs to them."""
     source = words(sys.argv[1], Reading()) if len(sys.argv) > 1 else signs()
-    chosen = every([label for label, _ in collect(source)], WORDS)
+    labels = [label for label, _ in collect(source)]
+    chosen = labels[:: max(1, len(labels) // WORDS)][:WORDS]  # spread evenly over the list
     embed_text(folder / "real", Encoder(MODEL, WEIGHTS), collect(chosen), "words", lambda text: None)
     space = open_space(folder / "real")
     return (space.memories.bytes + space.corpus("words").bytes) / len(chosen)

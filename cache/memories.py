@@ -5,6 +5,7 @@ A shard holds `states` (ΣL, D) float16 contiguous, `offsets` (n + 1,) int64 int
 """
 
 import hashlib
+import struct
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,7 +25,7 @@ PIECE = 1 << 18  # values
 
 def key_of(ids: Sequence[int]) -> bytes:
     """16 bytes that name a memory: blake2b over its token ids as little-endian int32."""
-    return hashlib.blake2b(np.asarray(ids, "<i4").tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(struct.pack(f"<{len(ids)}i", *ids), digest_size=16).digest()
 
 
 def checks_of(states: NDArray[np.float16], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -4,8 +4,8 @@ As photographs go to a bank, but stretched to the recogniser's size. A word imag
 share images, and further experiments, encode nothing twice.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,27 +18,33 @@ from cache.lock import writing
 from cache.space import Space
 from machine import autocast
 from pipeline.embed_images import Tally, embed_into
+from pipeline.replicas import Replicas
 from pipeline.stage import MARGIN, Say, check_room, size
+from sources.photos import decode
 from vision import ImageEncoder, stretched
+
+L = TypeVar("L")
 
 
 class WordTower:
     """An image tower at the size of word images, in the space's precision."""
 
     def __init__(self, tower: ImageEncoder, device: torch.device, precision: str) -> None:
-        self._tower, self._device, self._precision = tower.to(device).eval(), device, precision
+        self._tower, self.device, self._precision = tower.to(device).eval(), device, precision
+        self._replicas = Replicas([device], lambda device: self._tokens)
 
-    @property
-    def preprocess(self) -> Callable[[Any], Tensor]:
-        """Stretched to the tower's size, uint8."""
-        return lambda picture: stretched(picture, self._tower.config.image_size)
+    def pixels(self, data: bytes) -> Tensor:
+        """Stretched to the tower's size, (3, H, W) uint8."""
+        return stretched(decode(data), self._tower.config.image_size)
 
-    @torch.inference_mode()
-    def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
-        """Tokens (B, T, E) of pixels (B, 3, H, W) uint8."""
-        with autocast(self._device, self._precision):
-            tokens = self._tower(self._tower.normalised(pictures.to(self._device)))
-        return np.asarray(tokens.half().cpu().numpy())
+    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
+        """Tokens (B, T, E) of pixels (B, 3, H, W) uint8, each batch with what came with it."""
+        for label, tokens in self._replicas.map((label, (pictures,)) for label, pictures in batches):
+            yield label, tokens.numpy()
+
+    def _tokens(self, pictures: Tensor) -> Tensor:
+        with autocast(self.device, self._precision):
+            return torch.as_tensor(self._tower(self._tower.normalised(pictures)))
 
 
 def embed_crops(

@@ -1,18 +1,19 @@
 """Photographs to a bank of image tokens: `dptr embed-images SOURCE... --bank NAME`.
 
 Pictures are read in order, decoded and preprocessed by threads ahead of the encoder, encoded in batches, and committed
-a shard's worth at a time; then the FAISS index is written over the whole bank.
+a shard's worth at a time; then the FAISS index is written over the whole bank. Decoding and resizing leave Python's
+lock alone, so threads do what processes would, without copies between them.
 """
 
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,10 +26,12 @@ from cache.errors import DptrError
 from cache.keys import as_keys
 from cache.shard import SHARD_BYTES
 from pipeline.encoder import Encoder
-from pipeline.stage import MARGIN, Say, check_room, committing, say_encoder, size, writing_space
+from pipeline.stage import MARGIN, Say, ahead, check_room, committing, say_encoder, size, writing_space
 from sources.photos import decode
 
-BATCH = 32  # pictures in one forward pass
+BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more leave a CPU's caches, fewer a GPU idle
+
+L = TypeVar("L")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class ImageSummary:
     shape: list[int]  # (T, E) of one picture
     bytes: int  # written for features
     seconds: float
+    busy: float  # share of these in which the encoder computed
 
 
 @dataclass
@@ -67,12 +71,13 @@ class Picture:
 class Tower(Protocol):
     """What makes tokens of pictures: an encoder, or its image tower alone at another size."""
 
-    @property
-    def preprocess(self) -> Callable[[Any], Tensor]:
-        """From a PIL picture in RGB to a tensor (3, H, W)."""
+    device: torch.device  # where it computes, or the first of several
 
-    def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
-        """Tokens (B, T, E) of pictures (B, 3, H, W)."""
+    def pixels(self, data: bytes) -> Tensor:
+        """A picture in a file's bytes as pixels (3, H, W) uint8. ValueError with a reason if it cannot be read."""
+
+    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
+        """Tokens (B, T, E) of pixels (B, 3, H, W), each batch with what came with it, in order."""
 
 
 def embed_images(
@@ -94,11 +99,12 @@ def embed_images(
         say_encoder(encoder, space, say)
         expected = f"{count:,} pictures, at most {size(planned)}" if count else "pictures of unknown number"
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
-        before, began = bank.bytes, time.perf_counter()
+        before, began, computed = bank.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
             embed_into(bank, encoder, progress, (T, E), tally)
         bank.record_skipped(tally.skipped)
         bank.write_index()
+    seconds = time.perf_counter() - began
     return ImageSummary(
         space=space.name,
         bank=bank_name,
@@ -108,7 +114,8 @@ def embed_images(
         skipped=tally.skipped,
         shape=[T, E],
         bytes=bank.bytes - before,
-        seconds=round(time.perf_counter() - began, 3),
+        seconds=round(seconds, 3),
+        busy=round((encoder.visual.busy - computed) / seconds, 3),
     )
 
 
@@ -133,37 +140,32 @@ def embed_into(
 
     Encoded in batches and committed in shards, which no batch crosses.
     """
-    pictures, most = _decoded(tower, bank, photos, tally), _pictures_in_shard(shape[0] * shape[1] * 2)
+    most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures of a shard
+    size = min(BATCH[tower.device.type], most)
+    pictures = ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size))
+    encoded = tower.encoded((batch, torch.stack([p.pixels for p in batch])) for batch in pictures)
     with committing(bank) as commit:
-        while shard := [_encode(tower, batch) for batch in _batches(islice(pictures, most))]:
-            names, keys, features = zip(*shard, strict=True)
-            commit(bank.shard_of, list(chain(*names)), as_keys(list(chain(*keys))), np.concatenate(features))
+        while shard := list(islice(encoded, most // size)):
+            some = [picture for batch, _ in shard for picture in batch]
+            keys = as_keys([p.key for p in some])
+            commit(bank.shard_of, [p.name for p in some], keys, np.concatenate([tokens for _, tokens in shard]))
 
 
-def _pictures_in_shard(size: int) -> int:
-    """As many pictures of `size` bytes as fit, in whole batches if at least one fits."""
-    most = SHARD_BYTES // size
-    return max(1, most - most % BATCH if most > BATCH else most)
-
-
-def _batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
-    while batch := list(islice(pictures, BATCH)):
+def _batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
+    while batch := list(islice(pictures, size)):
         yield batch
 
 
-def _encode(tower: Tower, batch: list[Picture]) -> tuple[list[str], list[bytes], NDArray[np.float16]]:
-    features = tower.image_tokens(torch.stack([p.pixels for p in batch]))
-    return [p.name for p in batch], [p.key for p in batch], features
-
-
-def _decoded(tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally) -> Iterator[Picture]:
-    """Pictures not yet in the bank, in order; decoding runs in threads up to four batches ahead."""
+def _decoded(
+    tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int
+) -> Iterator[Picture]:
+    """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
     seen = {key.ljust(16, b"\0") for key in bank.keys().tolist()}  # numpy drops zeros at the end
     broken: dict[bytes, str] = {}
-    ahead: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
+    waiting: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
 
     def finish() -> Iterator[Picture]:
-        name, key, future = ahead.popleft()
+        name, key, future = waiting.popleft()
         try:
             if future:
                 yield Picture(name, key, future.result())
@@ -178,13 +180,9 @@ def _decoded(tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tall
         for name, data in photos:
             tally.read += 1
             key = picture_key(data)
-            ahead.append((name, key, None if key in seen else pool.submit(_prepare, tower, data)))
+            waiting.append((name, key, None if key in seen else pool.submit(tower.pixels, data)))
             seen.add(key)
-            if len(ahead) > 4 * BATCH:
+            if len(waiting) > most:
                 yield from finish()
-        while ahead:
+        while waiting:
             yield from finish()
-
-
-def _prepare(tower: Tower, data: bytes) -> Tensor:
-    return torch.as_tensor(tower.preprocess(decode(data)))

@@ -21,7 +21,7 @@ from pipeline.encoder import Encoder
 from pipeline.labels import Labels
 from pipeline.prompts import Prompts
 from pipeline.scratch import telling
-from pipeline.stage import MARGIN, Say, check_room, committing, say_encoder, shards, size, writing_space
+from pipeline.stage import MARGIN, Say, ahead, check_room, committing, say_encoder, shards, size, writing_space
 
 CORPUS_BYTES = 8 << 20  # of one corpus shard: some 200,000 labels
 
@@ -41,6 +41,7 @@ class TextSummary:
     altered: int  # lines kept, but changed by folding to ASCII
     bytes: int  # written for memories
     seconds: float  # of encoding and writing
+    busy: float  # share of the whole time, from tokenising to the corpus, in which the encoder computed
 
 
 @telling()
@@ -52,14 +53,13 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
     """
     if not len(labels):
         raise DptrError(f"no usable word in the sources ({labels.report()}): nothing was written.")
+    started, computed = time.perf_counter(), encoder.text.replicas.busy
     prompts = Prompts(labels, encoder)
     if not len(prompts):
         raise DptrError(f"every prompt is longer than the encoder's {encoder.context} positions: nothing was written.")
     with writing_space(cache, encoder, prompts.bytes, say) as space:
         corpus, memories = space.corpus(corpus_name), space.memories
-        new, planned = 0, 0
-        for _, ids in prompts.missing(memories):
-            new, planned = new + 1, planned + prompts.size(ids)
+        new, planned = prompts.missing_size(memories)
         free = check_room(cache, planned + MARGIN if new else 0)
         say_encoder(encoder, space, say)
         say(labels.report())
@@ -86,17 +86,14 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
         altered=labels.altered,
         bytes=memories.bytes - before,
         seconds=round(seconds, 3),
+        busy=round((encoder.text.replicas.busy - computed) / (time.perf_counter() - started), 3),
     )
 
 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
     with tqdm(total=count, desc="encode", unit="word", delay=2) as progress, committing(memories) as commit:
-        for shard in shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES):
+        missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
+        for shard in ahead(missing):
             keys, ids = [key for key, _ in shard], [ids for _, ids in shard]
-            # encoded in pieces only so that the progress moves; their borders depend on the shard alone
-            pieces = [ids[n : n + 1024] for n in range(0, len(ids), 1024)]
-            states = []
-            for piece in pieces:
-                states.append(encoder.text_states(piece))
-                progress.update(len(piece))
-            commit(memories.shard_of, as_keys(keys), np.concatenate(states), np.array([encoder.rows(i) for i in ids]))
+            states = encoder.text_states(ids, progress.update)
+            commit(memories.shard_of, as_keys(keys), states, np.array([encoder.rows(i) for i in ids]))

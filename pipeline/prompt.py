@@ -2,9 +2,9 @@
 
 import string
 from collections.abc import Sequence
-from typing import Any
 
 from cache.errors import DptrError, WrongUse
+from pipeline.tokens import Tokens
 
 PROMPT = "a photo of a '{label}'"  # of the released DPTR code
 
@@ -14,23 +14,25 @@ _BEGINNINGS = [*string.ascii_letters, *string.digits, *string.punctuation, "é",
 
 
 class Prompt:
-    """A template with the place `{label}`, and open_clip's own byte-pair tokenizer."""
+    """A template with the place `{label}`, and what makes token ids of it."""
 
-    def __init__(self, template: str, tokenizer: Any, context: int) -> None:
-        """`context` is the encoder's number of positions. Raises WrongUse if the template cannot work."""
+    def __init__(self, template: str, tokens: Tokens, shares: bool = True) -> None:
+        """Without `shares` no state is alike in all prompts, and `prefix` is empty.
+
+        Raises WrongUse for a template that cannot work.
+        """
         if template.count("{label}") != 1:
             raise WrongUse(f"the prompt {template!r} must hold the place {{label}} exactly once.")
         self.template = template
-        self.context = context
-        self.tokenizer = tokenizer
-        self.prefix = _common_prefix([self.ids(b) for b in _BEGINNINGS])
-        if len(self.prefix) + 2 > context:
-            raise WrongUse(f"the prompt {template!r} leaves no room for a label in {context} positions.")
+        self.tokens = tokens
+        prefix = _common_prefix([self.ids(b) for b in _BEGINNINGS])
+        if len(prefix) + 2 > tokens.context:
+            raise WrongUse(f"the prompt {template!r} leaves no room for a label in {tokens.context} positions.")
+        self.prefix = prefix if shares else []
 
     def ids(self, label: str) -> list[int]:
         """Token ids of the prompt from start to end token, of any length."""
-        text = self.template.replace("{label}", label)
-        return [self.tokenizer.sot_token_id, *self.tokenizer.encode(text), self.tokenizer.eot_token_id]
+        return self.tokens.ids(self.template.replace("{label}", label))
 
     def check(self, label: str, ids: Sequence[int]) -> None:
         """DptrError if this prompt does not begin as all others do, so that its memory cannot share their prefix."""

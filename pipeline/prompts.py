@@ -3,12 +3,12 @@
 Prompts are kept beside the labels, in their temporary database, so that no list of them is ever held in memory.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from cache.corpus import Corpus
@@ -61,9 +61,18 @@ class Prompts:
 
     def missing(self, memories: Memories) -> Iterator[tuple[bytes, list[int]]]:
         """(key, token ids) of those that are not in the cache, in the order in which their labels came."""
-        for page in pages(self._all()):
+        for key, ids in self._missing(memories, "ids"):
+            yield key, array("i", ids).tolist()
+
+    def missing_size(self, memories: Memories) -> tuple[int, int]:
+        """How many these are, and the bytes of their states."""
+        lengths = Counter(length for _, length in self._missing(memories, "length(ids) / 4"))
+        return lengths.total(), sum(count * self.size(range(n)) for n, count in lengths.items())
+
+    def _missing(self, memories: Memories, value: str) -> Iterator[tuple[bytes, Any]]:
+        for page in pages(self._database.execute(f"SELECT key, {value} FROM prompts ORDER BY number")):
             found = memories.find(as_keys([key for key, _ in page]))
-            yield from (prompt for prompt, number in zip(page, found, strict=True) if number < 0)
+            yield from (row for row, number in zip(page, found, strict=True) if number < 0)
 
     def pointers(self, corpus: Corpus) -> Iterator[tuple[str, bytes, int]]:
         """(label, key, occurrences) of labels that are not in the corpus."""
@@ -75,10 +84,6 @@ class Prompts:
             "WHERE number NOT IN (SELECT number FROM held) ORDER BY number"
         )
 
-    def _all(self) -> Iterator[tuple[bytes, list[int]]]:
-        rows = self._database.execute("SELECT key, ids FROM prompts ORDER BY number")
-        return ((key, np.frombuffer(ids, np.int32).tolist()) for key, ids in rows)
-
     def _add(self, page: list[tuple[int, str, int]]) -> None:
         prompts, pointers = [], []
         for number, label, count in page:
@@ -89,7 +94,7 @@ class Prompts:
             if self._encoder.layout == "compact":
                 self._encoder.prompt.check(label, ids)
             key = key_of(ids)
-            prompts.append((key, np.array(ids, np.int32).tobytes()))
+            prompts.append((key, array("i", ids).tobytes()))
             pointers.append((number, key))
         self._database.executemany("INSERT OR IGNORE INTO prompts (key, ids) VALUES (?, ?)", prompts)
         self._database.executemany("INSERT INTO pointers VALUES (?, ?)", pointers)

@@ -86,9 +86,22 @@ def shards(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator
         yield shard
 
 
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items; while one is used a thread makes the next."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as making:
+        coming: Future[Any] = making.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = making.submit(next, iterator, end)
+            yield item
+
+
 def say_encoder(encoder: Encoder, space: Space, say: Say) -> None:
     """Name the space and the machine, and say so when the weights were never trained."""
-    say(f"space {space.name} ({encoder.device.type}, {encoder.precision})")
+    several = f", {len(encoder.devices)} devices" * (len(encoder.devices) > 1)
+    say(f"space {space.name} ({encoder.device.type}, {encoder.precision}{several})")
+    if not encoder.causal:
+        say("tokens of this text tower look ahead, so each prompt is computed whole: expect it to take much longer")
     seed = encoder.fingerprint.untrained_seed
     if seed is not None:
         say(f"the encoder's weights are UNTRAINED (seed {seed}): good for trying the pipeline, not for results")

@@ -26,7 +26,6 @@ def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = 
     that cannot be used, or a size that gives no token.
     """
     encoder = space_encoder(space, pretrained, "cpu")
-    encoder.model.float()
     tower = convert(encoder)
     if image_size is None:
         return tower

@@ -65,8 +65,13 @@ def build_model(model: str, pretrained: str) -> Any:
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed or 0)
         try:
-            built = open_clip.create_model(model, pretrained=None if seed is not None else pretrained)
+            # all weights are those asked for: none of a text tower's own come from the hub beside them
+            built = open_clip.create_model(
+                model, pretrained=None if seed is not None else pretrained, pretrained_hf=False
+            )
         except Exception as error:
+            if "pip install transformers" in str(error):
+                raise WrongUse(f"{model} needs the package transformers: pip install 'dptr[multilingual]'.") from error
             if tag:
                 raise DptrError(
                     f"the weights '{pretrained}' of {model} could not be fetched or loaded: {_line(error)} "

@@ -60,7 +60,7 @@ def main(
     drawn_by = Counter(c for font in able for c in font.characters)
     usual = {c for c, count in drawn_by.items() if count >= min(LEAST_FONTS, len(able))}
     entries = [read_list(path, usual) for path in words]
-    sampler = WordSampler(entries, encoder.prompt.tokenizer, usual)
+    sampler = WordSampler(entries, encoder.prompt.tokens, usual)
     grounds = photographs(photos)
     typer.echo(f"{len(able)} fonts, {sum(map(len, entries)):,} words, {len(usual)} characters, {len(grounds):,} photos")
     if not (out / "words.txt").exists():

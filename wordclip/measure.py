@@ -80,10 +80,10 @@ def gap(images: Tensor, texts: Tensor) -> dict[str, float]:
 
 def token_views(prompt: Prompt, parts: Iterable[tuple[Sequence[str], float]]) -> NDArray[np.float64]:
     """How often each token id was seen, expected: `parts` are words and how often each of them was."""
-    views = np.zeros(prompt.tokenizer.vocab_size)
+    views = np.zeros(prompt.tokens.size)
     for words, times in parts:
         for word in words:
-            for token in set(prompt.tokenizer.encode(word)):
+            for token in set(prompt.tokens.ids(word)[1:-1]):
                 views[token] += times
     return views
 
@@ -95,7 +95,7 @@ def measure(
     texts = word_features(model, [*crops.labels, *fillers], prompt)
     images = picture_features(model, crops.pictures, preprocess)
     found = find(images, crops.labels, fillers, texts)
-    rarest = np.array([min(views[t] for t in prompt.tokenizer.encode(label)) for label in crops.labels])
+    rarest = np.array([min(views[t] for t in prompt.tokens.ids(label)[1:-1]) for label in crops.labels])
     right, place = np.array(found.word), np.digitize(rarest, SEEN) - 1
     classes = {low: right[place == n] for n, low in enumerate(SEEN)}
     return {

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence, Set
 from itertools import accumulate, zip_longest
 from pathlib import Path
 from string import ascii_uppercase, digits
-from typing import Any
 
+from pipeline.tokens import Tokens
 from sources.cleaning import MAX_LENGTH
 from train.batches import hash_share
 
@@ -48,9 +48,9 @@ class WordSampler:
     """Draws words for training; held-out ones never."""
 
     def __init__(
-        self, lists: Sequence[Iterable[tuple[str, float]]], tokenizer: Any, characters: Set[str] = frozenset()
+        self, lists: Sequence[Iterable[tuple[str, float]]], tokens: Tokens, characters: Set[str] = frozenset()
     ) -> None:
-        """`lists` are drawn from equally often; `tokenizer` is the encoder's; words keep to `characters`, if given."""
+        """`lists` are drawn from equally often; `tokens` are the encoder's; words keep to `characters`, if given."""
         self._characters = characters
         self._lists = []
         with_token: dict[int, list[str]] = defaultdict(list)
@@ -61,7 +61,7 @@ class WordSampler:
                 self._lists.append(([w for w, _ in kept], list(accumulate(weight for _, weight in kept))))
             for word, _ in kept:
                 if word not in pieces:
-                    ids = tokenizer.encode(word)
+                    ids = tokens.ids(word)[1:-1]
                     pieces[word] = len(ids)
                     for token in set(ids):
                         with_token[token].append(word)

@@ -17,7 +17,7 @@ def pictures(numbers):
 
 
 def test_features_are_the_encoders_in_the_order_of_the_source(tmp_path, encoder, say, monkeypatch):
-    monkeypatch.setattr(stage, "BATCH", 4)
+    monkeypatch.setattr(stage, "BATCH", {"cpu": 4})
     monkeypatch.setattr(stage, "SHARD_BYTES", 20_000)
     done = embed_images(tmp_path, encoder, pictures(range(30)), 30, "noise", say)
     assert (done.read, done.new, done.known, done.skipped, done.shape) == (30, 30, 0, {}, [17, 64])

@@ -1,13 +1,19 @@
 """Features are open_clip's own: compared with its full forward pass on a real, small model."""
 
+import io
+
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.transform import image_transform_v2
+from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from pipeline.encoder import Encoder
+from pipeline.prefix_tree import PrefixTree
 from pipeline.weights import build_model, weights_digest
+from sources.photos import decode
 from tests.conftest import WORDS
 
 
@@ -44,10 +50,11 @@ def test_compact_rows_equal_the_full_forward_pass(encoder):
         assert rows.shape == wanted.shape
         assert np.abs(rows - wanted).max() < 2e-3  # float16 of values up to 4
     # before rounding to float16 the agreement is that of fp32
+    (batch,) = PrefixTree([encoder.prompt.ids(label) for label in WORDS], 5).batches(10_000)
     with torch.no_grad():
-        cut = encoder._ln_final(tokens[:, : ends.max() + 1])
-    for n, end in enumerate(ends):
-        assert (cut[n, : end + 1] - expected[n, : end + 1]).abs().max() < 1e-4
+        rows = encoder.text.replicas.first(*(torch.from_numpy(a) for a in batch[:3])).flatten(0, 1)[batch.source]
+    wanted = torch.cat([expected[n, 5 : end + 1] for n, end in enumerate(ends)])
+    assert (rows[np.argsort(batch.target)] - wanted).abs().max() < 1e-4
 
 
 def test_prefix_is_the_same_for_all_and_stored_once(encoder):
@@ -101,6 +108,28 @@ def test_image_tokens_begin_with_open_clips_feature(encoder):
     assert np.abs(tokens[:, 1:] - patches.numpy()).max() < 2e-3
 
 
+@pytest.mark.parametrize("model", ["tiny", "tiny-word"])
+def test_pixels_normalised_on_the_device_are_open_clips_own(tiny_models, model):
+    encoder = Encoder(model, "untrained:1", precision="fp32")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8))
+    theirs = image_transform_v2(encoder.preprocess_config, is_train=False)(picture)[None]
+    pixels = encoder.preprocess(picture)[None]
+    assert pixels.dtype == torch.uint8
+    assert (encoder.image_tokens(pixels) == encoder.image_tokens(theirs)).all()
+
+
+def test_large_jpegs_are_decoded_at_a_smaller_scale(encoder):
+    y, x = np.mgrid[:400, :600]
+    smooth = np.stack([np.sin(x / 60), np.cos(y / 50), np.sin((x + y) / 80)], -1) * 100 + 128
+    file = io.BytesIO()
+    Image.fromarray(smooth.astype(np.uint8)).save(file, "JPEG", quality=95)
+    assert decode(file.getvalue(), (32, 32)).size == (75, 50)  # an eighth
+    assert decode(file.getvalue(), (300, 100)).size == (300, 200)
+    assert decode(file.getvalue(), (301, 1)).size == (600, 400)
+    quick, whole = encoder.pixels(file.getvalue()), encoder.preprocess(decode(file.getvalue()))
+    assert (quick.int() - whole.int()).abs().float().mean() < 3
+
+
 def test_tower_that_is_not_square_sees_whole_pictures(tiny_models):
     encoder = Encoder("tiny-word", "untrained:0", precision="fp32")
     assert encoder.fingerprint.preprocess["resize_mode"] == "squash"
@@ -147,7 +176,6 @@ def test_tower_that_averages_its_tokens_is_refused(tiny_models):
         ("ViT-B-16", "shipped", "no weights of ViT-B-16 come with dptr: name some with --pretrained .tags: openai, "),
         ("wordclip", "laion400m", "neither a file nor a tag of wordclip .tags: shipped"),
         ("tiny", "nowhere.pt", "neither a file nor a tag of tiny"),
-        ("tiny-bidirectional", "untrained:0", "not a causal transformer"),
         ("ViT-B-16", "openai", "QuickGELU and ViT-B-16 computes GELU.*--model ViT-B-16-quickgelu"),
         ("ViT-B-16-quickgelu", "laion2b_s34b_b88k", "neither a file nor a tag|GELU and ViT-B-16-quickgelu"),
     ],

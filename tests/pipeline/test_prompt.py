@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from cache.errors import DptrError, WrongUse
 from pipeline.prompt import PROMPT, Prompt
+from pipeline.tokens import BytePairs
 from sources.cleaning import clean
 
 TOKENIZER = open_clip.get_tokenizer("ViT-B-16")
-RELEASED = Prompt(PROMPT, TOKENIZER, 77)
+RELEASED = Prompt(PROMPT, BytePairs(TOKENIZER))
 
 
 def test_common_prefix_is_five_tokens():
@@ -32,11 +33,11 @@ def test_every_clean_label_keeps_the_prefix(text):
 
 
 def test_prompt_without_a_quote_has_a_longer_prefix():
-    assert len(Prompt("the word {label}", TOKENIZER, 77).prefix) == 3
+    assert len(Prompt("the word {label}", BytePairs(TOKENIZER)).prefix) == 3
 
 
 def test_label_that_changes_what_precedes_it_is_refused():
-    glued = Prompt("photo{label}", TOKENIZER, 77)
+    glued = Prompt("photo{label}", BytePairs(TOKENIZER))
     with pytest.raises(DptrError, match="changes how the prompt before it"):
         RELEASED.check("x", glued.ids("x"))
 
@@ -44,9 +45,9 @@ def test_label_that_changes_what_precedes_it_is_refused():
 @pytest.mark.parametrize("template", ["no place", "{label} {label}", "{word}"])
 def test_prompt_needs_its_place_once(template):
     with pytest.raises(WrongUse, match="exactly once"):
-        Prompt(template, TOKENIZER, 77)
+        Prompt(template, BytePairs(TOKENIZER))
 
 
 def test_prompt_longer_than_the_encoder_is_refused():
     with pytest.raises(WrongUse, match="no room"):
-        Prompt("a " * 80 + "{label}", TOKENIZER, 77)
+        Prompt("a " * 80 + "{label}", BytePairs(TOKENIZER))

@@ -53,7 +53,7 @@ def test_word_that_no_font_draws():
 
 
 def test_pictures_drawn_ahead_do_not_depend_on_the_processes(material, tmp_path, encoder, monkeypatch):
-    sampler = WordSampler([[("hotel", 1.0), ("coffee", 1.0)]], encoder.prompt.tokenizer, PILLOWS.characters)
+    sampler = WordSampler([[("hotel", 1.0), ("coffee", 1.0)]], encoder.prompt.tokens, PILLOWS.characters)
     grounds = photographs([str(material / "photos")])
     assert [g.shape for g in grounds] == [(96, 96, 3)] * 3
     draw_ahead(tmp_path / "a", 1500, sampler, [PILLOWS], grounds, 7)

@@ -12,6 +12,7 @@ import torch
 
 from demo import photographs, signs
 from pipeline.encoder import Encoder
+from pipeline.prefix_tree import PrefixTree
 from pipeline.weights import weights_digest
 from sources.photos import decode
 from wordclip.fonts import PILLOWS
@@ -71,6 +72,23 @@ def test_open_clip_loads_it_as_any_other(shipped):
     tokens = shipped.image_tokens(pictures)
     assert tokens.shape == (2, 65, 256)
     assert np.abs(tokens[:, 0] - pooled).max() < 1e-3 * np.abs(pooled).max()
+
+
+def test_states_are_those_of_open_clips_full_forward_pass(shipped):
+    """On trained weights, in fp32 and before rounding to float16."""
+    words, _ = drawn(300)
+    tokens = open_clip.get_tokenizer("wordclip")([f"a photo of a '{word}'" for word in words])
+    seen = []
+    handle = shipped.tower.ln_final.register_forward_hook(lambda *args: seen.append(args[2]))
+    with torch.no_grad():
+        shipped.model.encode_text(tokens)
+    handle.remove()
+    (batch,) = PrefixTree([shipped.prompt.ids(word) for word in words], 5).batches(1 << 20)
+    with torch.no_grad():
+        rows = shipped.text.replicas.first(*(torch.from_numpy(a) for a in batch[:3])).flatten(0, 1)[batch.source]
+    ends = tokens.argmax(-1).tolist()
+    wanted = torch.cat([seen[0][n, 5 : end + 1] for n, end in enumerate(ends)])
+    assert (rows[np.argsort(batch.target)] - wanted).abs().max() < 1e-4
 
 
 def test_bf16_is_close_to_fp32(shipped):

@@ -21,7 +21,7 @@ def test_list_with_and_without_frequencies(tmp_path):
 
 
 def test_held_out_words_are_never_drawn_in_any_case(encoder):
-    sampler, rng = WordSampler([MANY], encoder.prompt.tokenizer), random.Random(0)
+    sampler, rng = WordSampler([MANY], encoder.prompt.tokens), random.Random(0)
     drawn = [sampler.draw(rng) for _ in range(20_000)]
     assert not any(held_out(word) for word in drawn)
     assert all(1 <= len(word) <= 25 for word in drawn)
@@ -33,7 +33,7 @@ def test_held_out_words_are_never_drawn_in_any_case(encoder):
 
 def test_a_rare_words_tokens_are_met_too(encoder):
     """One word has all the frequency; the tokens of the other are drawn as often in the share that goes by tokens."""
-    sampler, rng = WordSampler([[("the", 1e9), ("zymurgy", 1.0)]], encoder.prompt.tokenizer), random.Random(0)
+    sampler, rng = WordSampler([[("the", 1e9), ("zymurgy", 1.0)]], encoder.prompt.tokens), random.Random(0)
     seen = Counter(sampler.draw(rng).casefold() for _ in range(2000))
     assert seen["zymurgy"] > 200
     assert seen["the"] > 800

@@ -1,0 +1,91 @@
+"""Text towers of any other kind: open_clip's own forward pass over the whole context, prompt by prompt.
+
+Tokens that look ahead, a class token behind the words, or layers not known here: then no state can be shared.
+
+Shape letters: B prompts, L positions, D width, E width of the text feature.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from cache.errors import WrongUse
+from pipeline.replicas import Replicas
+from pipeline.text_tower import POSITIONS, Done
+from pipeline.tokens import Tokens
+
+
+class PlainTower:
+    """States of prompts by open_clip's own forward pass over the whole context, for towers of any other kind."""
+
+    shared: Sequence[int] = ()
+
+    def __init__(self, tower: Any, tokens: Tokens, width: int, devices: list[torch.device], dtype: torch.dtype) -> None:
+        self._context, self._width, self._pad = tokens.context, width, tokens.pad
+        self.evaluated = 0
+        self.replicas = Replicas(devices, lambda device: _Whole(tower, device, dtype))
+
+    def shared_states(self) -> NDArray[np.float16]:
+        """(0, D): where tokens look ahead no state is shared."""
+        return np.empty((0, self._width), np.float16)
+
+    def states(self, prompts: Sequence[Sequence[int]], done: Done) -> NDArray[np.float16]:
+        """States (Σ length, D) of prompts' tokens, prompt by prompt."""
+        size = max(1, POSITIONS[self.replicas.devices[0].type] // self._context)
+        tokens = torch.full((len(prompts), self._context), self._pad)
+        for row, prompt in zip(tokens, prompts, strict=True):
+            row[: len(prompt)] = torch.tensor(list(prompt))
+        parts = ((prompts[n : n + size], (tokens[n : n + size],)) for n in range(0, len(prompts), size))
+        found = []
+        for some, states in self.replicas.map(parts):
+            found += [row[: len(prompt)].numpy() for row, prompt in zip(states, some, strict=True)]
+            self.evaluated += len(some) * self._context
+            done(len(some))
+        return np.concatenate(found)
+
+
+class _Whole:
+    def __init__(self, tower: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self._tower = copy.deepcopy(tower).to(device, dtype)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """States (B, L, D) of token ids (B, L)."""
+        tower = self._tower
+        if hasattr(tower, "config"):  # one of transformers'
+            mask = (tokens != tower.config.pad_token_id).long()
+            return torch.as_tensor(tower.transformer(input_ids=tokens, attention_mask=mask).last_hidden_state)
+        if isinstance(tower, TextTransformer):
+            x, mask = tower._embeds(tokens)
+        else:
+            x, mask = tower.token_embedding(tokens) + tower.positional_embedding, tower.attn_mask
+        x = tower.ln_final(tower.transformer(x, attn_mask=mask))
+        return torch.as_tensor(x[:, : tokens.shape[1]])  # a class token comes last
+
+
+def text_module(model: Any, name: str) -> Any:
+    """The module of an open_clip model that holds its text transformer. WrongUse if there is none."""
+    tower = model.text if hasattr(model, "text") else model
+    if not hasattr(tower, "transformer"):
+        raise WrongUse(f"{name} has no text transformer: choose another --model.")
+    return tower
+
+
+def text_width(tower: Any) -> int:
+    """D of a text module."""
+    return int(tower.config.hidden_size if hasattr(tower, "config") else tower.ln_final.weight.shape[0])
+
+
+def projection(tower: Any, width: int) -> Tensor:
+    """(D, E) fp32 that makes the text feature out of the end token's state; (D, 0) if no such matrix does."""
+    if not hasattr(tower, "text_projection"):
+        return torch.empty(width, 0)
+    weight = tower.text_projection
+    if weight is None:
+        return torch.eye(width)
+    return (weight.weight.T if isinstance(weight, nn.Linear) else weight).detach().float().clone()

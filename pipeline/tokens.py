@@ -1,0 +1,109 @@
+"""Text to token ids as open_clip's tokenizers do it, start and end tokens included, of any length."""
+
+from itertools import pairwise
+from typing import Protocol
+
+import open_clip
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+from cache.errors import DptrError, WrongUse
+
+KNOWN = 1 << 16  # pieces of text remembered at most, so that memory does not grow with the source
+NEVER = 1 << 30  # the rank of a pair that is not merged
+
+
+class Tokens(Protocol):
+    """A tokenizer."""
+
+    name: str  # what of it decides ids, for the fingerprint
+    pad: int  # what stands behind the end
+    context: int  # positions of a text tower
+    size: int  # ids there are
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids from start to end token. They may be more than the context."""
+
+
+class BytePairs:
+    """CLIP's byte-pair encoding. Plain text skips the repair of broken characters, which takes most of the time."""
+
+    pad = 0
+
+    def __init__(self, tokenizer: SimpleTokenizer) -> None:
+        self.context = int(tokenizer.context_length)
+        clean = getattr(tokenizer.clean_fn, "__name__", "")
+        self.size = int(tokenizer.vocab_size)
+        self.name = f"clip-bpe {self.size} {clean}"
+        self._tokenizer, self._lower = tokenizer, clean == "_clean_lower"
+        self._quick = clean in ("_clean_lower", "_clean_whitespace")
+        self._pieces: dict[str, list[int]] = {}
+        self._special = {token: token for token in tokenizer.cache}  # all that a new tokenizer remembers
+
+    def ids(self, text: str) -> list[int]:
+        """As in Tokens."""
+        found = [self._tokenizer.sot_token_id]
+        # printable ASCII without entities and tags comes out of the repair as it went in; no token crosses a space
+        if self._quick and text.isascii() and text.isprintable() and "&" not in text and "<" not in text:
+            for piece in (text.lower() if self._lower else text).split():
+                found += self._pieces.get(piece) or self._learn(piece)
+        else:
+            found += self._tokenizer.encode(text)
+            if len(self._tokenizer.cache) > KNOWN:
+                self._tokenizer.cache = dict(self._special)
+        return [*found, self._tokenizer.eot_token_id]
+
+    def _learn(self, piece: str) -> list[int]:
+        ids = [n for token in self._tokenizer.pat.findall(piece) for n in self._merged(token)]
+        if len(self._pieces) == KNOWN:
+            self._pieces.clear()
+        self._pieces[piece] = ids
+        return ids
+
+    def _merged(self, token: str) -> list[int]:
+        """One pair at a time, the one that was learnt first; the pairs within it were learnt before it."""
+        ranks, parts = self._tokenizer.bpe_ranks, [*token[:-1], f"{token[-1]}</w>"]
+        found = [ranks.get(pair, NEVER) for pair in pairwise(parts)]
+        while found and (best := min(found)) != NEVER:
+            n = found.index(best)
+            parts[n : n + 2] = [parts[n] + parts[n + 1]]
+            del found[n]
+            for k in (n - 1, n):
+                if 0 <= k < len(found):
+                    found[k] = ranks.get((parts[k], parts[k + 1]), NEVER)
+        return [self._tokenizer.encoder[part] for part in parts]
+
+
+class HuggingFace:
+    """A tokenizer of transformers, as open_clip calls it."""
+
+    def __init__(self, tokenizer: HFTokenizer) -> None:
+        self.context = int(tokenizer.context_length)
+        inner = tokenizer.tokenizer
+        clean = getattr(tokenizer.clean_fn, "__name__", "")
+        self.size = len(inner)
+        self.name = f"{type(inner).__name__} {self.size} {clean}{' without sep' * tokenizer.strip_sep_token}"
+        self.pad = int(inner.pad_token_id or 0)
+        self._tokenizer = tokenizer
+
+    def ids(self, text: str) -> list[int]:
+        """As in Tokens."""
+        inner = self._tokenizer.tokenizer
+        ids = inner(self._tokenizer.clean_fn(text)).input_ids
+        return [0 if self._tokenizer.strip_sep_token and i == inner.sep_token_id else int(i) for i in ids]
+
+
+def tokens_of(model: str) -> Tokens:
+    """What turns text into ids for an open_clip model. WrongUse for a tokenizer not known here, or not installed;
+    DptrError if its files cannot be fetched.
+    """
+    try:
+        tokenizer = open_clip.get_tokenizer(model)
+    except ImportError as error:
+        raise WrongUse(f"the tokenizer of {model} needs transformers: pip install 'dptr[multilingual]'.") from error
+    except Exception as error:  # whatever a hub that cannot be reached ends in
+        raise DptrError(f"the tokenizer of {model} could not be fetched or loaded: {error}") from error
+    if isinstance(tokenizer, SimpleTokenizer):
+        return BytePairs(tokenizer)
+    if isinstance(tokenizer, HFTokenizer) and not tokenizer.tokenizer_mode:
+        return HuggingFace(tokenizer)
+    raise WrongUse(f"{model} has a tokenizer ({type(tokenizer).__name__}) that is not known here: choose another one.")
