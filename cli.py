@@ -14,7 +14,20 @@ from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
 from cli_cache import cache_app
 from cli_read import evaluate, export, finetune, read
-from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, Precision, SpaceName, Split, finish, say
+from console import (
+    DEFAULT_CACHE,
+    HELP,
+    CacheDir,
+    Commands,
+    Device,
+    Json,
+    Precision,
+    Resume,
+    SpaceName,
+    Split,
+    finish,
+    say,
+)
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
 
@@ -139,6 +152,7 @@ def pretrain(
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations (default: a tenth).")] = None,
     eval_words: Annotated[int, typer.Option(help="Held-out words read at each evaluation, at most.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of weights, order, permutations and perturbation.")] = 0,
+    resume: Resume = "auto",
     precision: Precision = "auto",
     device: Device = "auto",
     as_json: Json = False,

@@ -9,7 +9,7 @@ import typer
 
 from cache.errors import WrongUse
 from cache.files import write_whole
-from console import Device, Json, Precision, Split, finish, say
+from console import Device, Json, Precision, Resume, Split, finish, say
 
 Weights = Annotated[
     str | None, typer.Option(help="Where the encoder's weights lie, if not where the space found them.")
@@ -46,6 +46,7 @@ def finetune(
     cache: RunCache = None,
     pretrained: Weights = None,
     seed: Annotated[int, typer.Option(help="Of new weights, order, permutations and changes.")] = 0,
+    resume: Resume = "auto",
     precision: Precision = "auto",
     device: Device = "auto",
     as_json: Json = False,

@@ -15,6 +15,9 @@ if not sys.stderr.isatty():
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
 
 
+FIRST = os.environ.get("RANK", "0") == "0"  # as torchrun numbers the processes it starts
+
+
 class Commands(TyperGroup):
     """Turns what a user can cause into one sentence and an exit code."""
 
@@ -37,13 +40,15 @@ def _exit(message: str, code: int) -> typer.Exit:
 
 
 def say(text: str) -> None:
-    """A line for a person; programs read stdout."""
-    typer.echo(text, err=True)
+    """A line for a person; programs read stdout. Of several ranks the first speaks."""
+    if FIRST:
+        typer.echo(text, err=True)
 
 
 def finish(text: str, summary: Any, as_json: bool) -> None:
     """The result of a command, for a person or for a program."""
-    typer.echo(json.dumps(summary, indent=2) if as_json else text)
+    if FIRST:
+        typer.echo(json.dumps(summary, indent=2) if as_json else text)
 
 
 HELP: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
@@ -53,6 +58,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is th
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
 Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+Resume = Annotated[str, typer.Option(help="auto: go on with the run in --out, if any; never; or a run or checkpoint.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Space, if there are several: how its name begins.")]
 
 DEFAULT_CACHE = Path("dptr-cache")

@@ -1,5 +1,6 @@
 """What this machine computes with: device and precision, chosen alike for embedding and for training."""
 
+import time
 from contextlib import AbstractContextManager
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from cache.errors import WrongUse
 
 PRECISIONS = ("auto", "fp32", "bf16")
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices that a rate is measured with
 
 
 def choose_device(device: str) -> torch.device:
@@ -46,3 +48,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bf16 for matrix products and fp32 for sums where `precision` is bf16; otherwise nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Floating-point operations a second of a square matrix product, the best of a few."""
+    side = SIDE[device.type]
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    best, began = 0.0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best

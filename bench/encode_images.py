@@ -23,8 +23,9 @@ from open_clip.transform import image_transform_v2
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from bench.machine import operations, product_rate
+from bench.operations import operations
 from demo import photographs
+from machine import product_rate
 from pipeline.embed_images import BATCH, embed_images
 from pipeline.encoder import Encoder
 from pipeline.weights import build_model

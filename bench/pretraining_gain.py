@@ -44,6 +44,7 @@ from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions
 from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.run import LAST
 
 ARMS = {
     "a": "decoder from scratch",
@@ -122,7 +123,7 @@ def one_run(args: argparse.Namespace, arm: str, share: float, seed: int) -> dict
     )
     material = Material([[_part(one, share)] for one in training], val, space, space_tower(space, None))
     done = finetune(options, material, say)
-    result = evaluate_crops(out, [*val, *held_out], checkpoint="last.pt")
+    result = evaluate_crops(out, [*val, *held_out], checkpoint=LAST)
     scores = {one.name: round(one.score.accuracy_36, 5) for one in result.sets}
     scores["held out"] = _weighted([one for one in result.sets if one.name not in {v.name for v in val}])
     (out / "best.pt").unlink()

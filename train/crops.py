@@ -114,6 +114,7 @@ class CropBatch:
     numbers: list[int]
     labels: list[str]
     broken: dict[int, str] = field(default_factory=dict)  # crops that could not be read: number to reason
+    number: int = 0  # of the batch in the run
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,7 +144,7 @@ class Pictures(Dataset[CropBatch]):
             made.append(stretched(augmented(picture, self.strength, rng), self.image_size))
             kept.append(n)
         pictures = torch.stack(made) if made else torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
-        return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken)
+        return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken, draw)
 
 
 def load(pictures: Pictures, batches: Iterable[Sequence[int]], workers: int, first: int = 0) -> Iterator[CropBatch]:

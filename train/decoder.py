@@ -72,6 +72,11 @@ class Decoder(nn.Module):
         total = F.cross_entropy(logits.flatten(0, 2).float(), wanted.flatten(), ignore_index=pad, reduction="sum")
         return total / (wanted != pad).sum()
 
+    def predictions(self, targets: Tensor, orders: Tensor) -> Tensor:
+        """Over how many predictions the loss of the same arguments is a mean, a scalar."""
+        characters = (targets[:, 1:] != self.charset.pad).sum() - len(targets)
+        return characters * len(orders) + len(targets) * min(2, len(orders))
+
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
         """Most probable ids, (B, max_length + 1), EOS behind the text, and their probabilities, 1 behind the text.

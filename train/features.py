@@ -28,18 +28,18 @@ class CachedTokens:
             self._maps.append(shard.map("features"))
         self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where each crop asked for so far lies
 
-    def batches(self, crops: Crops, batches: Iterable[Sequence[int]]) -> Iterator[CropBatch]:
+    def batches(self, crops: Crops, batches: Iterable[Sequence[int]], first: int = 0) -> Iterator[CropBatch]:
         """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
         places = next((found for asked, found in self._found if asked is crops), None)
         if places is None:
             places = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
             self._found.append((crops, places))
-        for numbers in batches:
+        for number, numbers in enumerate(batches, first):
             kept = [int(n) for n in numbers if places[n] is not None]
             broken = {int(n): "it could not be embedded" for n in numbers if places[n] is None}
             rows = [self._maps[shard][row] for shard, row in (places[n] for n in kept)]  # type: ignore[misc]
             tokens = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
-            yield CropBatch(tokens, kept, [crops.labels[n] for n in kept], broken)
+            yield CropBatch(tokens, kept, [crops.labels[n] for n in kept], broken, number)
 
 
 def _key(picture: bytes) -> bytes:

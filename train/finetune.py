@@ -6,7 +6,7 @@ Image encoder, FMU and pre-trained decoder learn together, with permutation lang
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from train.loop import Found, Loop, Pace
 from train.permutations import draw_permutations
 from train.reading import read_crops
 from train.recogniser import Recogniser, RecogniserConfig, groups
-from train.run import Run, load_run
+from train.recording import Run
+from train.run import load_run
 from train.score import score
 from vision import ImageEncoder, Pair, VisionConfig, released_vit
 
@@ -78,8 +79,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     recogniser.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
-    pace = Pace(steps, options.eval_every or max(1, steps // 10), device, choose_precision(options.precision, device))
-    run = Run(options.out, _config(options, recogniser, init, pace, training))
+    precision = choose_precision(options.precision, device)
+    pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed)
+    run = Run(options.out, _config(options, recogniser, init, pace, training), options.resume)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
     _describe(options, recogniser, training, val, pace, say)
@@ -87,20 +89,23 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
 
-    def loss(batch: CropBatch) -> Tensor:
+    def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
         targets = charset.encode(batch.labels).to(device)
         orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(device)
-        return recogniser.loss(batch.pictures.to(device, non_blocking=True), targets, orders)
+        value = recogniser.loss(batch.pictures.to(device, non_blocking=True), targets, orders)
+        return value, recogniser.decoder.predictions(targets, orders)
 
     def evaluate() -> Found:
         readings = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
         pairs = [(val.labels[n], readings.texts[n]) for n in readings.texts]
         result = score([truth for truth, _ in pairs], [text for _, text in pairs])
-        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result))
+        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), pairs)
 
     try:
         size = recogniser.config.vision.image_size
-        progress = loop.train(_batches(options, material, training, weights, size, workers, broken), loss, evaluate)
+        progress = loop.train(
+            lambda start: _batches(options, material, training, weights, size, workers, broken, start), loss, evaluate
+        )
     finally:
         run.close()
     for reason, number in Counter(broken.values()).items():
@@ -117,7 +122,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         waiting=round(progress.waiting / progress.seconds, 4),
         loss=progress.loss,
         best_step=progress.best_step,
-        scores=progress.best.scores if progress.best else {},
+        scores=progress.best_scores or {},
     )
 
 
@@ -163,15 +168,15 @@ def _batches(
     image_size: Pair,
     workers: int,
     broken: dict[int, str],
+    start: int,
 ) -> Iterator[CropBatch]:
-    def numbers() -> Iterator[Any]:
-        for epoch in count():
-            yield from schedule(training, weights, options.batch, options.seed, epoch)
-
+    """The run's batches from number `start` on."""
+    epochs = (schedule(training, weights, options.batch, options.seed, epoch) for epoch in count())
+    numbers: Iterator[Any] = islice(chain.from_iterable(epochs), start, None)
     if material.tokens:
-        made = material.tokens.batches(training, numbers())
+        made = material.tokens.batches(training, numbers, start)
     else:
-        made = load(Pictures(training, image_size, options.augment, options.seed), numbers(), workers)
+        made = load(Pictures(training, image_size, options.augment, options.seed), numbers, workers, start)
     for batch in made:
         broken |= batch.broken
         if len(batch):

@@ -38,6 +38,7 @@ class FinetuneOptions:
     eval_words: int = 2000
     workers: int | None = None  # one less than there are cores, 16 at most
     seed: int = 0
+    resume: str = "auto"  # continue what is in `out`; "never"; or a run or checkpoint to go on from
     device: str = "auto"
     precision: str = "auto"
 

@@ -1,11 +1,17 @@
-"""The training loop that pre-training and fine-tuning share: steps, reports, evaluations, checkpoints."""
+"""The training loop that pre-training and fine-tuning share: steps, reports, evaluations, checkpoints.
 
+All that is drawn in a step (orders, perturbation, dropout) is a function of (seed, step, rank), and a checkpoint holds
+the rest, so a run that was stopped anywhere goes on as if it had not been.
+"""
+
+import hashlib
 import math
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +19,33 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from machine import autocast
-from train.run import Run
+from train.ranks import Ranks
+from train.recording import Run
+from train.schedule import one_cycle
+from train.stopping import Request, Stopped, stopping
+from train.utilisation import Utilisation
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
+AGREE_EVERY = 10  # steps between looking whether any rank was asked to stop
+SAVE_EVERY = 500  # steps between checkpoints, where evaluations are further apart
 CLIP_NORM = 20.0
-WARM_UP = 0.075  # share of all steps: 1.5 of 20 epochs
 
-Batch = TypeVar("Batch", bound=Sized)  # as long as it has words
+
+class Numbered(Protocol):
+    """A batch: as long as it has words."""
+
+    @property
+    def number(self) -> int:
+        """Of this batch in the run, from 0."""
+
+    @property
+    def labels(self) -> list[str]: ...
+
+    def __len__(self) -> int: ...
+
+
+Batch = TypeVar("Batch", bound=Numbered)
+Loss = Callable[[Batch], tuple[Tensor, Tensor]]  # the mean over a batch's predictions, and how many these are
 
 
 @dataclass(frozen=True)
@@ -30,114 +56,202 @@ class Pace:
     eval_every: int
     device: torch.device
     precision: str
+    seed: int = 0
+    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
 
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, and a line for a person."""
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
+    held-out word with what was read.
+    """
 
     scores: dict[str, float]
     rank: tuple[float, ...]  # larger is better
     text: str
+    readings: list[tuple[str, str]]
 
 
 @dataclass
 class Progress:
     """How far a run has come."""
 
+    step: int = 0  # done
+    drawn: int = 0  # batches taken
     loss: float = math.nan  # mean since the last report
     seconds: float = 0.0  # of training, evaluations left out
     waiting: float = 0.0  # of these, seconds in which no batch was ready
     words: int = 0
     best_step: int = 0
-    best: Found | None = None  # of the best checkpoint
+    best_rank: tuple[float, ...] | None = None  # of the best checkpoint
+    best_scores: dict[str, float] | None = None
+
+
+@dataclass
+class _Since:
+    """What happened since the last report."""
+
+    losses: list[Tensor]
+    labels: list[list[str]]
+    began: float
+    seen: int = 0
+    waited: float = 0.0
 
 
 class Loop:
     """One run's training. Each group of `groups` has `params` and `peak`, its highest learning rate."""
 
     def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
-        self.name, self.model, self.pace, self.run = name, model, pace, run
+        self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
         if pace.device.type == "cpu":
             # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
             torch.backends.cuda.enable_flash_sdp(False)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.progress = Progress()
+        self._since = _Since([], [], 0.0)
+        self._utilisation = Utilisation(pace.device, pace.precision)
+        if run.state:
+            self._restore(run.state)
 
     def train(
-        self, batches: Iterator[Batch], loss: Callable[[Batch], Tensor], evaluate: Callable[[], Found]
+        self, batches: Callable[[int], Iterator[Batch]], loss: Loss[Batch], evaluate: Callable[[], Found]
     ) -> Progress:
-        """All steps. Raises DptrError, naming the step, when the loss is not finite."""
+        """All steps that are left; `batches` gives the run's batches from a number on.
+
+        Raises DptrError, naming the step, its words and the last checkpoint, when the loss is not finite; Stopped when
+        a signal asked for it, after a checkpoint was written.
+        """
         steps, every = self.pace.steps, self.pace.eval_every
-        losses: list[Tensor] = []
-        began, seen, waited = time.perf_counter(), 0, 0.0
-        with tqdm(total=steps, desc=self.name, unit="step", delay=2) as bar:
-            for step in range(1, steps + 1):
+        compute, coming = self.ranks.wrapped(self.model, loss), batches(self.progress.drawn)
+        since, progress = self._since, self.progress
+        show = {"total": steps, "initial": progress.step, "desc": self.name, "unit": "step", "delay": 2}
+        with tqdm(**show, disable=None if self.ranks.first else True) as bar, stopping() as request:
+            since.began = time.perf_counter()
+            while progress.step < steps:
                 asked = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - asked
-                losses.append(self.step(step, loss, batch))
-                seen += len(batch)
+                batch = next(coming)
+                since.waited += time.perf_counter() - asked
+                since.losses.append(self.step(progress.step + 1, compute, batch))
+                since.labels.append(batch.labels)
+                since.seen += len(batch)
+                progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
+                step = progress.step
                 evaluating = step % every == 0 or step == steps
                 if evaluating or step % LOG_EVERY == 0:
-                    self._report(step, losses, seen, time.perf_counter() - began, waited, bar)
-                    if evaluating:
-                        self._evaluate(step, evaluate, bar)
-                    began, seen, waited, losses = time.perf_counter(), 0, 0.0, []
-        return self.progress
+                    self._report(bar)
+                if evaluating:
+                    self._evaluate(evaluate, bar)
+                if evaluating or step % SAVE_EVERY == 0:
+                    self._save()
+                if self._asked(request) and step < steps:
+                    self._save()
+                    raise Stopped(f"stopped at step {step:,} of {steps:,}: the same command goes on.", request.signal)
+                if evaluating:
+                    since.began = time.perf_counter()
+        best = progress.best_step, progress.best_rank, progress.best_scores
+        progress.best_step, progress.best_rank, progress.best_scores = self.ranks.agree(best)
+        return progress
 
-    def step(self, step: int, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """One step, counted from 1; returns the loss without waiting for the device."""
+    def step(self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> Tensor:
+        """One step, counted from 1; returns this rank's part of the loss without waiting for the device."""
         self.model.train()
+        torch.manual_seed(_seed(self.pace.seed, step, self.ranks.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
-        with autocast(self.pace.device, self.pace.precision):
-            value = loss(batch)
-        self.optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
-        self.optimizer.step()
-        return value.detach()
+        with self._utilisation.watch(step % LOG_EVERY == 2, len(batch)):
+            with autocast(self.pace.device, self.pace.precision):
+                value, count = loss(batch)
+            if self.ranks.size > 1:  # a mean of means would weigh the words of ranks with few predictions more
+                value = value * (count * self.ranks.size / self.ranks.sum(count))
+            self.optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            self.optimizer.step()
+        return value.detach().float()
 
-    def _report(self, step: int, losses: list[Tensor], seen: int, seconds: float, waited: float, bar: Any) -> None:
-        self.progress.loss = float(torch.stack(losses).mean())  # the only place that waits for the device
-        if not math.isfinite(self.progress.loss):
-            raise DptrError(
-                f"the loss is {self.progress.loss} at step {step}: lower --lr, or use --precision fp32. "
-                f"Checkpoints of before are in {self.run.folder}."
-            )
+    def _report(self, bar: Any) -> None:
+        since, step = self._since, self.progress.step
+        losses = self._means()
+        seconds = time.perf_counter() - since.began
+        for n, value in enumerate(losses):
+            if not math.isfinite(value):
+                raise self._not_finite(step - len(losses) + n + 1, value, since.labels[n])
+        seen = int(self.ranks.sum(torch.tensor(since.seen, device=self.pace.device)))
+        self.progress.loss = math.fsum(losses) / len(losses)
         self.progress.seconds += seconds
-        self.progress.waiting += waited
+        self.progress.waiting += since.waited
         self.progress.words += seen
         rate = self.optimizer.param_groups[-1]["lr"]
         figures = {"loss": self.progress.loss, "lr": rate, "words_per_second": seen / seconds}
-        self.run.log(step, "train", {**figures, "waiting": waited / seconds})
-        bar.set_postfix_str(
-            f"loss {self.progress.loss:.3f}, {seen / seconds:,.0f} words/s, waiting {waited / seconds:.0%}",
-            refresh=False,
+        figures |= {"waiting": since.waited / seconds}
+        text = f"loss {self.progress.loss:.3f}, {seen / seconds:,.0f} words/s, waiting {since.waited / seconds:.0%}"
+        share = self._utilisation.share(since.seen / seconds)
+        if share is not None:
+            figures["utilisation"] = share
+            text += f", {share:.0%} of the matrix rate"
+        self.run.log(step, "train", figures)
+        bar.set_postfix_str(text, refresh=False)
+        self._since.losses, self._since.labels = [], []
+        self._since.seen, self._since.waited, self._since.began = 0, 0.0, time.perf_counter()
+
+    def _means(self) -> list[float]:
+        """The losses since the last report, over all ranks: where training waits for the device."""
+        return (
+            (self.ranks.sum(torch.stack(self._since.losses)) / self.ranks.size).tolist() if self._since.losses else []
         )
 
-    def _evaluate(self, step: int, evaluate: Callable[[], Found], bar: Any) -> None:
+    def _not_finite(self, step: int, value: float, labels: list[str]) -> DptrError:
+        words = ", ".join(repr(label) for label in labels[:20]) + (" and others" if len(labels) > 20 else "")
+        last = self.run.newest()
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+        return DptrError(
+            f"the loss is {value} at step {step}, on the words {words}: lower --lr, or use --precision fp32; {kept}."
+        )
+
+    def _evaluate(self, evaluate: Callable[[], Found], bar: Any) -> None:
+        if not self.ranks.first:
+            return
         self.model.eval()
-        found = evaluate()
+        found, step, progress = evaluate(), self.progress.step, self.progress
         self.run.log(step, "held_out", found.scores)
-        bar.write(f"step {step:,}: loss {self.progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
-        self.run.save("last.pt", self.model, step, found.scores)
-        best = self.progress.best
-        if best is None or found.rank >= best.rank:
-            self.progress.best, self.progress.best_step = found, step
-            self.run.save("best.pt", self.model, step, found.scores)
+        bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
+        if progress.best_rank is None or found.rank >= progress.best_rank:
+            progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
+            self.run.save_best(self.model, step, found.scores, found.readings)
+
+    def _save(self) -> None:
+        losses = self._means()
+        if not self.ranks.first:
+            return
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise self._not_finite(self.progress.step, math.nan, self._since.labels[-1] if self._since.labels else [])
+        training = {
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "losses": losses,
+            "seen": self._since.seen,
+        }
+        self.run.save(self.model, self.progress.step, self.progress.best_scores or {}, training)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        training = state["training"]
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.progress = Progress(**training["progress"])
+        losses = [torch.tensor(value, device=self.pace.device) for value in training["losses"]]
+        self._since = _Since(losses, [["(before the run was continued)"]] * len(losses), 0.0, training["seen"])
+
+    def _asked(self, request: Request) -> bool:
+        """Whether to stop now. Ranks stop at the same step, whichever of them was asked."""
+        if self.ranks.size == 1:
+            return bool(request.signal)
+        if self.progress.step % AGREE_EVERY:
+            return False
+        asked = self.ranks.sum(torch.tensor(request.signal, device=self.pace.device))
+        request.signal = request.signal or (signal.SIGTERM if int(asked) else 0)
+        return bool(request.signal)
 
 
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Learning rate at `step` of 0..steps - 1: cosine from peak / 25 to peak over the warm-up, then down to almost 0.
-
-    Smith and Topin, arXiv 1708.07120, with the constants of torch.optim.lr_scheduler.OneCycleLR.
-    """
-    top = WARM_UP * steps - 1
-    if step <= top:
-        start, end, share = peak / 25, peak, step / top
-    else:
-        start, end, share = peak, peak / 25e4, (step - top) / (steps - 1 - top)
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")

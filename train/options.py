@@ -40,6 +40,7 @@ class PretrainOptions:
     eval_every: int | None = None  # a tenth of the steps
     eval_words: int = 1000
     seed: int = 0
+    resume: str = "auto"  # continue what is in `out`; "never"; or a run or checkpoint to go on from
     device: str = "auto"
     precision: str = "auto"
 

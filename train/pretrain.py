@@ -5,7 +5,7 @@ modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -25,7 +25,8 @@ from train.loop import Found, Loop
 from train.options import PretrainOptions, Resolved, check, resolve
 from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
-from train.run import Run
+from train.ranks import Ranks, join
+from train.recording import Run
 from train.score import score
 
 
@@ -51,6 +52,9 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
     """
     check(options)
+    ranks, device = join(choose_device(options.device))
+    if not ranks.first:
+        say = _silent
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
     words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
@@ -60,7 +64,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             f"of {len(words):,} words {len(held_out):,} are held out and {len(training):,} left to train on: "
             "neither may be none, so give more words or another --held-out."
         )
-    loader = MemoryLoader(space, choose_device(options.device), options.zero_memory)
+    loader = MemoryLoader(space, device, options.zero_memory)
     chosen = resolve(options, loader.device, loader.width, len(training))
     torch.manual_seed(options.seed)
     shape = DecoderConfig(
@@ -68,7 +72,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
     decoder = Decoder(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
-    run = Run(options.out, _config(options, chosen, space, shape, orp, (len(training), len(held_out))))
+    config = _config(options, chosen, space, shape, orp, (len(training), len(held_out)))
+    run = Run(options.out, config, options.resume, ranks)
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
@@ -79,25 +84,31 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
         f"learning rate {chosen.lr:.3g}, {chosen.device.type}, {chosen.precision}, into {options.out}"
     )
+    if ranks.size > 1:
+        say(f"{ranks.size} ranks, each with {options.batch // ranks.size} words of a step")
+    if run.state:
+        say(f"going on from step {run.state['step']:,}")
     groups = [{"params": list(decoder.parameters()), "peak": chosen.lr}]
-    loop = Loop("pretrain", decoder, groups, chosen.pace, run)
+    loop = Loop("pretrain", decoder, groups, replace(chosen.pace, seed=options.seed, ranks=ranks), run)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
-    def loss(batch: TextBatch) -> Tensor:
+    def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
         memory = perturbation(batch.memory) if perturbation else batch.memory
         targets = charset.encode(batch.words.labels).to(memory.device)
         orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(memory.device)
-        return decoder.loss(memory, batch.mask, targets, orders)
+        return decoder.loss(memory, batch.mask, targets, orders), decoder.predictions(targets, orders)
 
     def evaluate() -> Found:
         texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
         result = score(watched.labels, texts)
-        return Found(result.figures(), (result.ignoring_case, result.ned), str(result))
+        readings = list(zip(watched.labels, texts, strict=True))
+        return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     try:
-        progress = loop.train(_batches(loader, training, options), loss, evaluate)
+        progress = loop.train(lambda start: _batches(loader, training, options, ranks, start), loss, evaluate)
     finally:
         run.close()
+        ranks.leave()
     return PretrainSummary(
         run=str(options.out),
         words=len(training),
@@ -107,7 +118,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         words_per_second=round(progress.words / progress.seconds, 1),
         loss=progress.loss,
         best_step=progress.best_step,
-        scores=progress.best.scores if progress.best else {},
+        scores=progress.best_scores or {},
     )
 
 
@@ -115,19 +126,33 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 class TextBatch:
     """Words with their memories (B, M, D) and which rows of those count (B, M)."""
 
+    number: int
     words: Words
     memory: Tensor
     mask: Tensor | None
+
+    @property
+    def labels(self) -> list[str]:
+        return self.words.labels
 
     def __len__(self) -> int:
         return len(self.words)
 
 
-def _batches(loader: MemoryLoader, words: Words, options: PretrainOptions) -> Iterator[TextBatch]:
+def _batches(
+    loader: MemoryLoader, words: Words, options: PretrainOptions, ranks: Ranks, start: int
+) -> Iterator[TextBatch]:
+    """This rank's part of each batch of the run, from number `start` on."""
+    number = count()
     for epoch in count():
         for batch in epoch_batches(words, options.batch, options.seed, epoch):
-            memory, mask = loader.load(batch)
-            yield TextBatch(batch, memory, mask)
+            if (n := next(number)) >= start:
+                part = batch.take(range(ranks.rank, len(batch), ranks.size)) if ranks.size > 1 else batch
+                yield TextBatch(n, part, *loader.load(part))
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _perturbation(

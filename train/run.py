@@ -1,13 +1,15 @@
-"""A run: a folder with one training run.
+"""A run: a folder with one training run, as it is read; recording.py writes it.
 
 RUN/
     config.json       the resolved configuration: options as used, cache identity, decoder shape, software versions
     metrics.jsonl     one line a report: training loss and rate, or scores on held-out words
-    best.pt last.pt   checkpoints: weights, step, scores, configuration
+    best.pt           weights that read held-out words best, with step, scores and configuration
+    step-00000500.pt  the last checkpoints: the same and all that it takes to go on
+    held-out.tsv      held-out words and what best.pt reads, the worst first
+    curves.png        the figures of metrics.jsonl, drawn at the end
     tensorboard/      the same figures for TensorBoard
 """
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,56 +18,43 @@ import torch
 from torch import nn
 
 from cache.errors import DptrError, WrongUse
-from cache.files import cannot_write, make_folder, write_whole
 from train.decoder import Decoder, DecoderConfig
 from train.recogniser import Recogniser, RecogniserConfig
 
+LAST = "last.pt"  # asks for the newest of the checkpoints to go on from
 
-class Run:
-    """A run folder being written."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        """Make the folder. WrongUse if it already holds a run: a finished run is never written over."""
-        if (folder / "config.json").exists():
-            raise WrongUse(f"{folder} already holds a run: choose another --out, or delete it.")
-        make_folder(folder)
-        self.folder, self.config = folder, config
-        write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-        from torch.utils.tensorboard import SummaryWriter
+def steps_of(folder: Path) -> list[Path]:
+    """The checkpoints to go on from, oldest first."""
+    return sorted(folder.glob("step-*.pt"))
 
-        self._board = SummaryWriter(str(folder / "tensorboard"))
 
-    def log(self, step: int, group: str, figures: dict[str, float]) -> None:
-        """Append figures to metrics.jsonl and TensorBoard under `group` ("train" or "held_out")."""
-        try:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": step, "group": group, **figures}) + "\n")
-        except OSError as error:
-            raise cannot_write(self.folder / "metrics.jsonl", error) from error
-        for name, value in figures.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
-
-    def save(self, name: str, model: nn.Module, step: int, scores: dict[str, float]) -> None:
-        """Write a checkpoint, whole or not at all."""
-        memory = io.BytesIO()
-        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-        torch.save({"model": weights, "step": step, "scores": scores, "config": self.config}, memory)
-        write_whole(self.folder / name, memory.getbuffer())
-
-    def close(self) -> None:
-        self._board.close()
+def step_of(path: Path) -> int:
+    """The step a checkpoint to go on from was written at."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]:
-    """What `Run.save` wrote: model, step, scores, config. WrongUse if there is none, DptrError if it is damaged."""
-    path = folder / checkpoint
+    """What a run saved: model, step, scores, config. WrongUse if there is none, DptrError if it is damaged.
+
+    LAST is the newest of those it goes on from.
+    """
     if not (folder / "config.json").exists():
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.")
+    path = next(reversed(steps_of(folder)), folder / LAST) if checkpoint == LAST else folder / checkpoint
     if not path.exists():
         raise WrongUse(f"{folder} has no checkpoint {checkpoint}: the run ended before its first evaluation.")
+    return load_file(path)
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """The same of a file that exists, with "training" if it can be gone on from."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: saved[name] for name in ("model", "step", "scores", "config")}
+        missing = {"model", "step", "scores", "config"} - set(saved)
+        if missing:
+            raise KeyError(f"it has no {', '.join(missing)}")
+        return dict(saved)
     except Exception as error:  # zip, pickle and key errors all mean the same to a person
         raise _damaged(path, error) from error
 

@@ -13,11 +13,11 @@ from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import picture
 from train.evaluate import evaluate
-from train.loop import WARM_UP, one_cycle
 from train.options import PretrainOptions
 from train.pretrain import pretrain
 from train.result import table
 from train.run import load_run
+from train.schedule import WARM_UP, one_cycle
 
 
 @pytest.fixture

@@ -1,0 +1,217 @@
+"""A run that was stopped anywhere goes on as if it had not been, number for number; several ranks are one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import train.loop
+from cache.errors import DptrError, WrongUse
+from train.options import PretrainOptions
+from train.pretrain import pretrain
+from train.run import LAST, load_checkpoint, steps_of
+from train.stopping import Stopped
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def options(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.loop, "LOG_EVERY", 5)
+    return PretrainOptions(
+        cache, ["numbers"], tmp_path / "run", bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
+        device="cpu", precision="fp32", lr=2e-3,
+    )  # fmt: skip
+
+
+def figures(run: Path) -> list[tuple]:
+    """All that is logged and does not follow the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(x["step"], x["group"], x.get("loss"), x.get("lr"), x.get("word_accuracy"), x.get("ned")) for x in lines]
+
+
+def weights(run: Path, checkpoint: str = LAST) -> dict:
+    return load_checkpoint(run, checkpoint)["model"]
+
+
+def equal(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in {*a, *b})
+
+
+@pytest.fixture
+def whole(options, tmp_path):
+    done = replace(options, out=tmp_path / "whole")
+    return done.out, pretrain(done, print)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 12, 13, 17, 20, 24, 32])
+def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monkeypatch):
+    step = train.loop.Loop.step
+
+    def asked(self, number, *more):
+        if number == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.loop.Loop, "step", asked)
+        with pytest.raises(Stopped, match=f"stopped at step {stop} of 33: the same command goes on") as stopped:
+            pretrain(options, print)
+    assert stopped.value.exit_code == 143
+    lines = []
+    summary = pretrain(options, lines.append)
+    assert f"going on from step {stop}" in lines
+    assert figures(options.out) == figures(whole[0])
+    assert equal(weights(options.out), weights(whole[0]))
+    assert equal(weights(options.out, "best.pt"), weights(whole[0], "best.pt"))
+    assert (summary.loss, summary.best_step, summary.scores) == (
+        whole[1].loss,
+        whole[1].best_step,
+        whole[1].scores,
+    )
+
+
+def command(options: PretrainOptions, *more: str) -> list[str]:
+    given = ["--cache", options.cache, "--corpus", "numbers", "--bank", "noise", "--out", options.out, "--depth", 1]
+    given += ["--heads", 2, "--batch", 64, "--steps", options.steps, "--eval-every", options.eval_every, "--lr", 2e-3]
+    return [str(x) for x in (ROOT / "cli.py", "pretrain", *given, "--device", "cpu", "--precision", "fp32", *more)]
+
+
+def started(options: PretrainOptions, *more: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *command(options, *more)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_killed_processes_go_on(options, tmp_path, number):
+    long = replace(options, steps=600, eval_every=40)
+    undisturbed = replace(long, out=tmp_path / "undisturbed")
+    assert subprocess.run([sys.executable, *command(undisturbed)], capture_output=True).returncode == 0
+    process = started(long)
+    deadline = time.monotonic() + 60
+    while not steps_of(long.out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.15)
+    process.send_signal(number)
+    _, said = process.communicate()
+    reached = load_checkpoint(long.out, LAST)["step"]
+    assert 0 < reached < 600
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert f"stopped at step {reached}" in said
+        assert "Traceback" not in said
+    again = subprocess.run([sys.executable, *command(long)], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"going on from step {reached:,}" in again.stderr
+    assert figures(long.out) == figures(undisturbed.out)
+    assert equal(weights(long.out), weights(undisturbed.out))
+
+
+def test_last_checkpoints_and_the_best_are_kept(whole):
+    run, summary = whole
+    assert [p.name for p in steps_of(run)] == ["step-00000012.pt", "step-00000024.pt", "step-00000033.pt"]
+    saved = load_checkpoint(run, "best.pt")
+    assert saved["step"] == summary.best_step
+    assert "training" not in saved
+    config = load_checkpoint(run, LAST)["config"]
+    assert config["seed"] == 0
+    assert config["fingerprint"]["weights"]
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.split("\t") for line in (run / "held-out.tsv").read_text().splitlines()]
+    assert rows[0] == ["error", "word", "reading"]
+    errors = [float(row[0]) for row in rows[1:]]
+    assert errors == sorted(errors, reverse=True)
+    assert len(errors) == summary.held_out
+
+
+def test_a_checkpoint_of_another_folder_goes_on_in_this_one(options, whole):
+    other = replace(options, resume=str(whole[0] / "step-00000012.pt"))
+    pretrain(other, print)
+    assert equal(weights(other.out), weights(whole[0]))
+    assert [line for line in figures(other.out) if line[0] > 15] == [x for x in figures(whole[0]) if x[0] > 15]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "already holds a run, which is finished"),
+        ({"resume": "never"}, "already holds a run: choose another --out"),
+        ({"depth": 2, "lr": 1e-3}, "another configuration .*decoder .*depth .1 / 2.; lr .0.002 / 0.001."),
+        ({"resume": "nowhere.pt"}, "there is no run or checkpoint nowhere.pt"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_and_left_alone(options, whole, changes, message):
+    before = figures(whole[0])
+    with pytest.raises(WrongUse, match=message):
+        pretrain(replace(options, out=whole[0], **changes), print)
+    assert figures(whole[0]) == before
+
+
+def test_a_damaged_checkpoint_is_named(options, whole):
+    (whole[0] / "step-00000033.pt").unlink()
+    (whole[0] / "step-00000024.pt").write_bytes(b"x")
+    with pytest.raises(DptrError, match="step-00000024.pt is damaged"):
+        pretrain(replace(options, out=whole[0]), print)
+
+
+def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monkeypatch):
+    from train.decoder import Decoder
+
+    loss, calls = Decoder.loss, []
+
+    def poisoned(self, *arguments):
+        calls.append(1)
+        return loss(self, *arguments) * (float("nan") if len(calls) == 18 else 1)
+
+    monkeypatch.setattr(Decoder, "loss", poisoned)
+    with pytest.raises(DptrError, match=r"the loss is nan at step 18, on the words '\d+', .*checkpoint is .*00012.pt"):
+        pretrain(options, print)
+
+
+def run_ranks(count: int, options: PretrainOptions, *more: str) -> subprocess.CompletedProcess:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.run([sys.executable, *launch, *command(options, *more)], capture_output=True, text=True)
+
+
+def test_two_ranks_learn_what_one_does(options, tmp_path):
+    """Without dropout and perturbation, and with orders that are not drawn, nothing depends on the rank."""
+    plain = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
+    one, two = replace(options, out=tmp_path / "one", steps=60), replace(options, out=tmp_path / "two", steps=60)
+    alone = subprocess.run([sys.executable, *command(one, *plain)], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    both = run_ranks(2, two, *plain)
+    assert both.returncode == 0, both.stderr
+    assert "2 ranks, each with 32 words of a step" in both.stderr
+    assert both.stdout.count("run ") == 1  # one rank speaks
+    for a, b in zip(figures(one.out), figures(two.out), strict=True):
+        assert a[:2] == b[:2]
+        if a[1] == "train":
+            assert abs(a[2] - b[2]) < 1e-4
+    assert len(list((two.out / "tensorboard").glob("events*"))) == 1
+
+
+def test_stopped_ranks_go_on_together(options, tmp_path):
+    two = replace(options, steps=400, eval_every=100)
+    whole = replace(two, out=tmp_path / "whole")
+    assert run_ranks(2, whole).returncode == 0
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [sys.executable, *launch, *command(two)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not steps_of(two.out) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert run_ranks(2, two).returncode == 0
+    assert figures(two.out) == figures(whole.out)
