@@ -107,17 +107,24 @@ class Shard:
         if array.shape != place.shape or array.dtype != np.dtype(place.dtype):
             raise Damaged(self.path, f"its {name} is {place.shape} and not {array.shape} like those before")
         buffer = array.view(np.uint8).reshape(-1).data
+        self._fill(buffer, place.offset)
+        if zlib.crc32(buffer) != place.crc32:
+            raise Damaged(self.path, f"its {name} is not what was written")
+        return array
+
+    def read_rows(self, name: str, start: int, out: NDArray[Any]) -> None:
+        """Rows of a dataset from `start` on into `out` (n, ...), unchecked, in one sequential read."""
+        self._fill(out.view(np.uint8).reshape(-1).data, self._place(name).offset + start * out[0].nbytes)
+
+    def _fill(self, buffer: memoryview, offset: int) -> None:
         try:
             with self.path.open("rb", buffering=0) as file:
-                file.seek(place.offset)
+                file.seek(offset)
                 done = 0
                 while done < len(buffer) and (count := file.readinto(buffer[done:])):
                     done += count
         except OSError as error:
             raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
-        if zlib.crc32(buffer) != place.crc32:
-            raise Damaged(self.path, f"its {name} is not what was written")
-        return array
 
     def map(self, name: str) -> NDArray[Any]:
         """A read-only memory map of a dataset, unchecked: random rows 13 times faster than through HDF5."""
