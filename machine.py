@@ -1,6 +1,8 @@
 """What this machine computes with: device and precision, chosen alike for embedding and for training."""
 
+import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -46,3 +48,19 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bf16 for matrix products and fp32 for sums where `precision` is bf16; otherwise nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of the device's memory that can be had now; on a CPU the page cache counts as free."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return memory() // 2

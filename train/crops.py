@@ -21,7 +21,7 @@ from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
 from sources.photos import decode
 from train.augment import augmented
-from train.batches import batch_indices
+from train.batches import Plan
 from train.charset import Charset
 from vision import Pair, stretched
 
@@ -102,7 +102,7 @@ def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoc
         chosen += [own] * whole + [rest]
     numbers = np.concatenate(chosen)
     lengths = np.array([len(label) for label in crops.labels])[numbers]
-    for indices in batch_indices(lengths, batch, random):
+    for indices in Plan(batch, seed).batches(lengths, epoch):
         yield numbers[indices]
 
 

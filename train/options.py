@@ -11,6 +11,7 @@ import torch
 from cache.errors import WrongUse
 from machine import choose_precision
 from train.loop import Pace
+from train.readers import READERS
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class PretrainOptions:
     eval_every: int | None = None  # a tenth of the steps
     eval_words: int = 1000
     seed: int = 0
+    reader: str = "auto"  # by the size of the states: resident, mapped or streamed
     device: str = "auto"
     precision: str = "auto"
 
@@ -107,6 +109,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
     if options.orp_positions not in ("shared", "sample"):
         raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
+    if options.reader not in READERS:
+        raise WrongUse(f"--reader is one of {', '.join(READERS)}, not '{options.reader}'.")
     given = ("depth", "batch", "permutations", "epochs", "eval_words")
     check_counts(options, given, ("width", "heads", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:

@@ -4,7 +4,8 @@ Each step: a batch of words and their memories, memories perturbed with photogra
 modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
@@ -17,7 +18,8 @@ from cache import __version__
 from cache.errors import DptrError
 from cache.space import Space, open_space
 from machine import choose_device
-from train.batches import MemoryLoader, Words, epoch_batches, read_words, split
+from train.ahead import ahead
+from train.batches import MemoryLoader, Plan, Words, read_words, split, upload
 from train.charset import Charset, characters
 from train.decoder import Decoder, DecoderConfig
 from train.evaluate import read_memories
@@ -25,6 +27,7 @@ from train.loop import Found, Loop
 from train.options import PretrainOptions, Resolved, check, resolve
 from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
+from train.readers import Reader, choose_reader, open_reader
 from train.run import Run
 from train.score import score
 
@@ -68,7 +71,11 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
     decoder = Decoder(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
-    run = Run(options.out, _config(options, chosen, space, shape, orp, (len(training), len(held_out))))
+    name, why = choose_reader(options.reader, loader.reader.nbytes(np.unique(training.memories)), loader.device)
+    say(f"memories {name}: {why}")
+    reader = open_reader(name, loader.reader, training, loader.device)
+    config = _config(options, chosen, space, shape, orp, (len(training), len(held_out)))
+    run = Run(options.out, config | {"reader": name, "reader_why": why})
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
@@ -85,9 +92,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 
     def loss(batch: TextBatch) -> Tensor:
         memory = perturbation(batch.memory) if perturbation else batch.memory
-        targets = charset.encode(batch.words.labels).to(memory.device)
-        orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(memory.device)
-        return decoder.loss(memory, batch.mask, targets, orders)
+        orders = draw_permutations(batch.targets.shape[1] - 2, options.permutations).to(memory.device)
+        return decoder.loss(memory, batch.mask, batch.targets, orders)
 
     def evaluate() -> Found:
         texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
@@ -95,7 +101,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result))
 
     try:
-        progress = loop.train(_batches(loader, training, options), loss, evaluate)
+        with closing(ahead(_batches(loader, reader, Plan(options.batch, options.seed), len(training)))) as batches:
+            progress = loop.train(batches, loss, evaluate)
     finally:
         run.close()
     return PretrainSummary(
@@ -113,21 +120,26 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Words with their memories (B, M, D) and which rows of those count (B, M)."""
+    """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
 
-    words: Words
     memory: Tensor
     mask: Tensor | None
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.targets)
 
 
-def _batches(loader: MemoryLoader, words: Words, options: PretrainOptions) -> Iterator[TextBatch]:
-    for epoch in count():
-        for batch in epoch_batches(words, options.batch, options.seed, epoch):
-            memory, mask = loader.load(batch)
-            yield TextBatch(batch, memory, mask)
+def _batches(
+    loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int = 0
+) -> Generator[TextBatch, None, None]:
+    """Batches without end, epoch after epoch, from number `first` of all on."""
+    begun, start = divmod(first, plan.count(words))
+    for epoch in count(begun):
+        for part, states, lengths in reader.epoch(plan, epoch, start):
+            memory, mask = loader.padded(states, lengths)
+            yield TextBatch(memory, mask, upload(part.targets(), loader.device))
+        start = 0
 
 
 def _perturbation(
