@@ -105,7 +105,9 @@ class MemoryReader:
         Damaged, naming the shard, if a memory is not what was written.
         """
         lengths = self.length[numbers].astype(np.int64)
-        source = ragged_rows(self.start[numbers], lengths)
+        ends = np.cumsum(lengths)
+        within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
+        source = np.repeat(self.start[numbers], lengths) + within
         shard = np.repeat(self.shard[numbers], lengths)
         states = np.empty((len(source), self.width), np.float16)
         for number in np.unique(shard):
@@ -127,23 +129,16 @@ class MemoryReader:
     def read_block(self, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
         """States of memories of one block, their numbers rising, end to end into `out` (ΣL, D).
 
-        One sequential read, from the first to the last of them. Damaged as `gather`.
+        Read in the order of the disk, in as many pieces as there are gaps between them. Damaged as `gather`.
         """
         lengths, starts = self.length[numbers].astype(np.int64), self.start[numbers]
-        rows = int(starts[-1] + lengths[-1] - starts[0])
-        whole = out if rows == len(out) else np.empty((rows, self.width), np.float16)
-        self._shards[self.shard[numbers[0]]].read_rows("states", int(starts[0]), whole)
-        if whole is not out:  # memories between were not asked for
-            np.take(whole, ragged_rows(starts - starts[0], lengths), 0, out, "clip")  # other modes copy `out`
+        ends = np.cumsum(lengths)
+        gaps = np.flatnonzero(starts[1:] != (starts + lengths)[:-1])
+        outs = np.split(out, ends[gaps])
+        self._shards[self.shard[numbers[0]]].read_rows("states", starts[[0, *(gaps + 1)]].tolist(), outs)
         self._check(numbers, out, lengths)
 
     def _check(self, numbers: NDArray[np.int64], states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
         wrong = np.flatnonzero(checks_of(states, lengths) != self._checks[numbers])
         if len(wrong):
             raise Damaged(self._shards[self.shard[numbers[wrong[0]]]].path, "the states of a memory changed")
-
-
-def ragged_rows(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows of pieces that begin at `starts` (n,) and are `lengths` (n,) long, one piece after another: (ΣL,)."""
-    ends = np.cumsum(lengths)
-    return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
