@@ -24,7 +24,7 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.tested  ## the figures of the README that need no data, one JSON line each
-	@for name in encode_text encode_images pretrain_step cache_io embed_memory; do $(BIN)/python -m bench.$$name || exit 1; done
+	@for name in encode_text encode_images pretrain_step cache_io read_cache embed_memory; do $(BIN)/python -m bench.$$name || exit 1; done
 
 faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)
 	TQDM_DISABLE=1 $(BIN)/python -m tests.faults

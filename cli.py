@@ -153,6 +153,7 @@ def pretrain(
     eval_words: Annotated[int, typer.Option(help="Held-out words read at each evaluation, at most.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of weights, order, permutations and perturbation.")] = 0,
     resume: Resume = "auto",
+    reader: Annotated[str, typer.Option(help="Memories are resident, mapped or streamed; auto: by size.")] = "auto",
     precision: Precision = "auto",
     device: Device = "auto",
     as_json: Json = False,

@@ -1,7 +1,9 @@
 """What this machine computes with: device and precision, chosen alike for embedding and for training."""
 
+import os
 import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -62,3 +64,19 @@ def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0)
             torch.cuda.synchronize()
         best = max(best, 2 * side**3 / (time.perf_counter() - start))
     return best
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of the device's memory that can be had now; on a CPU the page cache counts as free."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return memory() // 2

@@ -21,6 +21,7 @@ from cache.keys import Keys, KeyTable, keys_to_disk
 from cache.shard import Image
 
 PIECE = 1 << 18  # values
+BLOCK = 1 << 20  # bytes of a shard that are read in one piece, where memories are not read at random
 
 
 def key_of(ids: Sequence[int]) -> bytes:
@@ -77,7 +78,10 @@ def check_finite(values: NDArray[np.float16], what: str) -> None:
 
 
 class MemoryReader:
-    """Random access to states by memory number, through memory maps of the shards; each is checked as it is read."""
+    """Access to states by memory number, at random or in blocks; each memory is checked as it is read.
+
+    Holds 20 bytes for each memory: its `shard`, `start` and `length` in rows, and its check.
+    """
 
     def __init__(self, memories: Memories) -> None:
         """DptrError if there are none."""
@@ -90,9 +94,9 @@ class MemoryReader:
             if found[-1] != len(states) or (np.diff(found) < 1).any():
                 raise Damaged(shard.path, "its offsets are not those of its states")
         self._checks = np.concatenate([shard.read("checks") for shard in self._shards])
-        self.shard = np.repeat(np.arange(len(offsets)), [len(o) - 1 for o in offsets])
+        self.shard = np.repeat(np.arange(len(offsets), dtype=np.int32), [len(o) - 1 for o in offsets])
         self.start = np.concatenate([o[:-1] for o in offsets])
-        self.length = np.concatenate([np.diff(o) for o in offsets])
+        self.length = np.concatenate([np.diff(o).astype(np.int32) for o in offsets])
         self.width = int(self._states[0].shape[1])
 
     def gather(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
@@ -100,7 +104,7 @@ class MemoryReader:
 
         Damaged, naming the shard, if a memory is not what was written.
         """
-        lengths = self.length[numbers]
+        lengths = self.length[numbers].astype(np.int64)
         ends = np.cumsum(lengths)
         within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
         source = np.repeat(self.start[numbers], lengths) + within
@@ -109,7 +113,32 @@ class MemoryReader:
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
             states[here] = self._states[number][source[here]]
+        self._check(numbers, states, lengths)
+        return states, lengths
+
+    def nbytes(self, numbers: NDArray[np.int64]) -> int:
+        """Bytes of the states of memories."""
+        return int(self.length[numbers].sum(dtype=np.int64)) * self.width * 2
+
+    def block(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The number of the BLOCK bytes of a shard that each memory begins in, counted over all shards."""
+        rows = max(1, BLOCK // (self.width * 2))
+        first = np.cumsum([0, *(len(states) // rows + 1 for states in self._states)], dtype=np.int32)
+        return first[self.shard[numbers]] + (self.start[numbers] // rows).astype(np.int32)
+
+    def read_block(self, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
+        """States of memories of one block, their numbers rising, end to end into `out` (ΣL, D).
+
+        Read in the order of the disk, in as many pieces as there are gaps between them. Damaged as `gather`.
+        """
+        lengths, starts = self.length[numbers].astype(np.int64), self.start[numbers]
+        ends = np.cumsum(lengths)
+        gaps = np.flatnonzero(starts[1:] != (starts + lengths)[:-1])
+        outs = np.split(out, ends[gaps])
+        self._shards[self.shard[numbers[0]]].read_rows("states", starts[[0, *(gaps + 1)]].tolist(), outs)
+        self._check(numbers, out, lengths)
+
+    def _check(self, numbers: NDArray[np.int64], states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
         wrong = np.flatnonzero(checks_of(states, lengths) != self._checks[numbers])
         if len(wrong):
             raise Damaged(self._shards[self.shard[numbers[wrong[0]]]].path, "the states of a memory changed")
-        return states, lengths

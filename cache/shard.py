@@ -10,6 +10,7 @@ opening costs nothing, rows are mapped, and no damage to a file can lead a parse
 
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,17 +108,31 @@ class Shard:
         if array.shape != place.shape or array.dtype != np.dtype(place.dtype):
             raise Damaged(self.path, f"its {name} is {place.shape} and not {array.shape} like those before")
         buffer = array.view(np.uint8).reshape(-1).data
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(place.offset)
-                done = 0
-                while done < len(buffer) and (count := file.readinto(buffer[done:])):
-                    done += count
-        except OSError as error:
-            raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
+        self._fill([(place.offset, buffer)])
         if zlib.crc32(buffer) != place.crc32:
             raise Damaged(self.path, f"its {name} is not what was written")
         return array
+
+    def read_rows(self, name: str, starts: Sequence[int], outs: Sequence[NDArray[Any]]) -> None:
+        """Rows of a dataset from each of `starts` on, rising, into arrays (n, ...), one for each; unchecked."""
+        offset = self._place(name).offset
+        buffers = [out.view(np.uint8).reshape(-1).data for out in outs]
+        self._fill([(offset + n * o[0].nbytes, b) for n, o, b in zip(starts, outs, buffers, strict=True)])
+
+    def _fill(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Read buffers from their offsets, which rise; a file that ends too early leaves them as they are."""
+        (first, _), (last, rest) = pieces[0], pieces[-1]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                if hasattr(os, "posix_fadvise"):  # one large request to the disk, from which the pieces are taken
+                    os.posix_fadvise(file.fileno(), first, last + len(rest) - first, os.POSIX_FADV_WILLNEED)
+                for offset, buffer in pieces:
+                    file.seek(offset)
+                    done = 0
+                    while done < len(buffer) and (count := file.readinto(buffer[done:])):
+                        done += count
+        except OSError as error:
+            raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
 
     def map(self, name: str) -> NDArray[Any]:
         """A read-only memory map of a dataset, unchecked: random rows 13 times faster than through HDF5."""

@@ -4,8 +4,11 @@ import string
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.errors import WrongUse
@@ -47,6 +50,8 @@ class Charset:
         self.ids = len(characters) + 3
         self.head = len(characters) + 1
         self._number = {c: n for n, c in enumerate(characters, 1)}
+        self._table = np.zeros(0x110000, np.min_scalar_type(self.pad))  # from code points; takes no memory where empty
+        self._table[[ord(c) for c in self._number]] = list(self._number.values())
         self._one_case = characters == characters.lower() and characters != characters.upper()
 
     def fold(self, label: str) -> str:
@@ -59,14 +64,19 @@ class Charset:
 
     def encode(self, labels: Sequence[str]) -> Tensor:
         """(B, L + 2) int64: BOS, characters, EOS, PAD up to the longest of these labels. Labels must be held."""
-        longest = max(map(len, labels))
-        targets = torch.full((len(labels), longest + 2), self.pad)
-        for row, label in zip(targets, labels, strict=True):
-            ids = [self.bos, *(self._number[c] for c in label), EOS]
-            row[: len(ids)] = torch.tensor(ids)
-        return targets
+        return torch.from_numpy(self.rows(labels, max(map(len, labels))).astype(np.int64))
 
-    def decode(self, ids: Tensor) -> list[str]:
+    def rows(self, labels: Sequence[str], longest: int) -> NDArray[Any]:
+        """The same up to a label of `longest` characters, (B, longest + 2) of the smallest type, one byte or two."""
+        lengths = np.fromiter(map(len, labels), np.int64, len(labels))[:, None]
+        rows = np.full((len(labels), longest + 2), self.pad, self._table.dtype)
+        place = np.arange(longest + 2)
+        rows[:, 0] = self.bos
+        rows[(place > 0) & (place <= lengths)] = self._table[np.frombuffer("".join(labels).encode("utf-32-le"), "<u4")]
+        rows[place == lengths + 1] = EOS
+        return rows
+
+    def decode(self, ids: Tensor | NDArray[Any]) -> list[str]:
         """Text of each row of (B, S) head ids, up to its first EOS."""
         texts = []
         for row in ids.tolist():

@@ -21,7 +21,7 @@ from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
 from sources.photos import decode
 from train.augment import augmented
-from train.batches import batch_indices
+from train.batches import Plan
 from train.charset import Charset
 from vision import Pair, stretched
 
@@ -102,8 +102,15 @@ def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoc
         chosen += [own] * whole + [rest]
     numbers = np.concatenate(chosen)
     lengths = np.array([len(label) for label in crops.labels])[numbers]
-    for indices in batch_indices(lengths, batch, random):
+    for indices in Plan(batch, seed).batches(lengths, epoch):
         yield numbers[indices]
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """Labels of a batch."""
+
+    labels: list[str]
 
 
 @dataclass
@@ -118,6 +125,11 @@ class CropBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def words(self) -> "Spelled":
+        """The labels without the pictures."""
+        return Spelled(self.labels)
 
     def pin_memory(self) -> "CropBatch":
         """Called by torch's loader where there is a GPU."""

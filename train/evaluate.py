@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -78,7 +79,8 @@ def evaluate_texts(
         labels = crops.labels[:limit]
 
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
-            return loader.padded(*states([labels[n] for n in part]))
+            made, lengths = states([labels[n] for n in part])
+            return loader.padded(torch.from_numpy(made), lengths)
 
         found = _read(decoder, load, labels, "fp32")
         numbers = crops.numbers.tolist()

@@ -4,7 +4,7 @@ Image encoder, FMU and pre-trained decoder learn together, with permutation lang
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
 from typing import Any
@@ -23,7 +23,8 @@ from train.crops import WORKERS, CropBatch, Crops, Pictures, load, schedule, usa
 from train.decoder import DecoderConfig
 from train.features import CachedTokens
 from train.finetune_options import FinetuneOptions, check
-from train.loop import Found, Loop, Pace
+from train.loop import Loop
+from train.pace import Found, Pace
 from train.permutations import draw_permutations
 from train.reading import read_crops
 from train.recogniser import Recogniser, RecogniserConfig, groups
@@ -169,7 +170,7 @@ def _batches(
     workers: int,
     broken: dict[int, str],
     start: int,
-) -> Iterator[CropBatch]:
+) -> Generator[CropBatch, None, None]:
     """The run's batches from number `start` on."""
     epochs = (schedule(training, weights, options.batch, options.seed, epoch) for epoch in count())
     numbers: Iterator[Any] = islice(chain.from_iterable(epochs), start, None)

@@ -9,9 +9,10 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from machine import autocast
-from train.ranks import Ranks
+from train.pace import Found, Labelled, Numbered, Pace, Progress
 from train.recording import Run
 from train.schedule import one_cycle
 from train.stopping import Request, Stopped, stopping
@@ -31,60 +32,8 @@ SAVE_EVERY = 500  # steps between checkpoints, where evaluations are further apa
 CLIP_NORM = 20.0
 
 
-class Numbered(Protocol):
-    """A batch: as long as it has words."""
-
-    @property
-    def number(self) -> int:
-        """Of this batch in the run, from 0."""
-
-    @property
-    def labels(self) -> list[str]: ...
-
-    def __len__(self) -> int: ...
-
-
 Batch = TypeVar("Batch", bound=Numbered)
 Loss = Callable[[Batch], tuple[Tensor, Tensor]]  # the mean over a batch's predictions, and how many these are
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long a run is and on what it runs."""
-
-    steps: int
-    eval_every: int
-    device: torch.device
-    precision: str
-    seed: int = 0
-    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
-
-
-@dataclass(frozen=True)
-class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
-    held-out word with what was read.
-    """
-
-    scores: dict[str, float]
-    rank: tuple[float, ...]  # larger is better
-    text: str
-    readings: list[tuple[str, str]]
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    step: int = 0  # done
-    drawn: int = 0  # batches taken
-    loss: float = math.nan  # mean since the last report
-    seconds: float = 0.0  # of training, evaluations left out
-    waiting: float = 0.0  # of these, seconds in which no batch was ready
-    words: int = 0
-    best_step: int = 0
-    best_rank: tuple[float, ...] | None = None  # of the best checkpoint
-    best_scores: dict[str, float] | None = None
 
 
 @dataclass
@@ -92,10 +41,16 @@ class _Since:
     """What happened since the last report."""
 
     losses: list[Tensor]
-    labels: list[list[str]]
+    words: list[Labelled]
     began: float
     seen: int = 0
     waited: float = 0.0
+
+
+class _Earlier:
+    """Words that this process has not seen."""
+
+    labels: ClassVar = ["(before the run was continued)"]
 
 
 class Loop:
@@ -109,12 +64,13 @@ class Loop:
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.progress = Progress()
         self._since = _Since([], [], 0.0)
+        self._last: Labelled = _Earlier()
         self._utilisation = Utilisation(pace.device, pace.precision)
         if run.state:
             self._restore(run.state)
 
     def train(
-        self, batches: Callable[[int], Iterator[Batch]], loss: Loss[Batch], evaluate: Callable[[], Found]
+        self, batches: Callable[[int], Generator[Batch, None, None]], loss: Loss[Batch], evaluate: Callable[[], Found]
     ) -> Progress:
         """All steps that are left; `batches` gives the run's batches from a number on.
 
@@ -122,17 +78,22 @@ class Loop:
         a signal asked for it, after a checkpoint was written.
         """
         steps, every = self.pace.steps, self.pace.eval_every
-        compute, coming = self.ranks.wrapped(self.model, loss), batches(self.progress.drawn)
+        compute = self.ranks.wrapped(self.model, loss)
         since, progress = self._since, self.progress
         show = {"total": steps, "initial": progress.step, "desc": self.name, "unit": "step", "delay": 2}
-        with tqdm(**show, disable=None if self.ranks.first else True) as bar, stopping() as request:
+        with (
+            tqdm(**show, disable=None if self.ranks.first else True) as bar,
+            stopping() as request,
+            closing(batches(progress.drawn)) as coming,
+        ):
             since.began = time.perf_counter()
             while progress.step < steps:
                 asked = time.perf_counter()
                 batch = next(coming)
                 since.waited += time.perf_counter() - asked
                 since.losses.append(self.step(progress.step + 1, compute, batch))
-                since.labels.append(batch.labels)
+                since.words.append(batch.words)
+                self._last = batch.words
                 since.seen += len(batch)
                 progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
@@ -176,7 +137,7 @@ class Loop:
         seconds = time.perf_counter() - since.began
         for n, value in enumerate(losses):
             if not math.isfinite(value):
-                raise self._not_finite(step - len(losses) + n + 1, value, since.labels[n])
+                raise self._not_finite(step - len(losses) + n + 1, value, since.words[n])
         seen = int(self.ranks.sum(torch.tensor(since.seen, device=self.pace.device)))
         self.progress.loss = math.fsum(losses) / len(losses)
         self.progress.seconds += seconds
@@ -192,7 +153,7 @@ class Loop:
             text += f", {share:.0%} of the matrix rate"
         self.run.log(step, "train", figures)
         bar.set_postfix_str(text, refresh=False)
-        self._since.losses, self._since.labels = [], []
+        self._since.losses, self._since.words = [], []
         self._since.seen, self._since.waited, self._since.began = 0, 0.0, time.perf_counter()
 
     def _means(self) -> list[float]:
@@ -201,8 +162,9 @@ class Loop:
             (self.ranks.sum(torch.stack(self._since.losses)) / self.ranks.size).tolist() if self._since.losses else []
         )
 
-    def _not_finite(self, step: int, value: float, labels: list[str]) -> DptrError:
-        words = ", ".join(repr(label) for label in labels[:20]) + (" and others" if len(labels) > 20 else "")
+    def _not_finite(self, step: int, value: float, batch: Labelled) -> DptrError:
+        labels = batch.labels
+        words = ", ".join(map(repr, labels[:20])) + (" and others" if len(labels) > 20 else "")
         last = self.run.newest()
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         return DptrError(
@@ -225,7 +187,7 @@ class Loop:
         if not self.ranks.first:
             return
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise self._not_finite(self.progress.step, math.nan, self._since.labels[-1] if self._since.labels else [])
+            raise self._not_finite(self.progress.step, math.nan, self._last)
         training = {
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
@@ -240,7 +202,7 @@ class Loop:
         self.optimizer.load_state_dict(training["optimizer"])
         self.progress = Progress(**training["progress"])
         losses = [torch.tensor(value, device=self.pace.device) for value in training["losses"]]
-        self._since = _Since(losses, [["(before the run was continued)"]] * len(losses), 0.0, training["seen"])
+        self._since = _Since(losses, [_Earlier()] * len(losses), 0.0, training["seen"])
 
     def _asked(self, request: Request) -> bool:
         """Whether to stop now. Ranks stop at the same step, whichever of them was asked."""

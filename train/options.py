@@ -10,7 +10,8 @@ import torch
 
 from cache.errors import WrongUse
 from machine import choose_precision
-from train.loop import Pace
+from train.pace import Pace
+from train.readers import READERS
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PretrainOptions:
     eval_words: int = 1000
     seed: int = 0
     resume: str = "auto"  # continue what is in `out`; "never"; or a run or checkpoint to go on from
+    reader: str = "auto"  # by the size of the states: resident, mapped or streamed
     device: str = "auto"
     precision: str = "auto"
 
@@ -108,6 +110,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
     if options.orp_positions not in ("shared", "sample"):
         raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
+    if options.reader not in READERS:
+        raise WrongUse(f"--reader is one of {', '.join(READERS)}, not '{options.reader}'.")
     given = ("depth", "batch", "permutations", "epochs", "eval_words")
     check_counts(options, given, ("width", "heads", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:

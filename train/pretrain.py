@@ -4,7 +4,7 @@ Each step: a batch of words and their memories, memories perturbed with photogra
 modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
@@ -14,19 +14,22 @@ import torch
 from torch import Tensor
 
 from cache import __version__
-from cache.errors import DptrError
+from cache.errors import DptrError, WrongUse
 from cache.space import Space, open_space
 from machine import choose_device
-from train.batches import MemoryLoader, Words, epoch_batches, read_words, split
+from train.ahead import ahead
+from train.batches import MemoryLoader, Plan, Words, read_words, split, upload
 from train.charset import Charset, characters
 from train.decoder import Decoder, DecoderConfig
 from train.evaluate import read_memories
-from train.loop import Found, Loop
+from train.loop import Loop
 from train.options import PretrainOptions, Resolved, check, resolve
+from train.pace import Found
 from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
-from train.ranks import Ranks, join
-from train.recording import Run
+from train.ranks import join
+from train.readers import Reader, choose_reader, open_reader
+from train.recording import Run, run_reader
 from train.score import score
 
 
@@ -55,6 +58,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent
+    if options.batch % ranks.size:
+        raise WrongUse(
+            f"a --batch of {options.batch} cannot be shared by {ranks.size} ranks: choose a multiple of them."
+        )
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
     words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
@@ -72,7 +79,12 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
     decoder = Decoder(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
+    asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
+    name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), loader.device)
+    say(f"memories {name}: {why}")
+    reader = open_reader(name, loader.reader, training, loader.device)
     config = _config(options, chosen, space, shape, orp, (len(training), len(held_out)))
+    config |= {"reader": name, "reader_why": why, "blocks_in_order": name == "streamed", "ranks": ranks.size}
     run = Run(options.out, config, options.resume, ranks)
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
@@ -89,14 +101,14 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     if run.state:
         say(f"going on from step {run.state['step']:,}")
     groups = [{"params": list(decoder.parameters()), "peak": chosen.lr}]
+    plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
     loop = Loop("pretrain", decoder, groups, replace(chosen.pace, seed=options.seed, ranks=ranks), run)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
         memory = perturbation(batch.memory) if perturbation else batch.memory
-        targets = charset.encode(batch.words.labels).to(memory.device)
-        orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(memory.device)
-        return decoder.loss(memory, batch.mask, targets, orders), decoder.predictions(targets, orders)
+        orders = draw_permutations(batch.targets.shape[1] - 2, options.permutations).to(memory.device)
+        return decoder.loss(memory, batch.mask, batch.targets, orders), decoder.predictions(batch.targets, orders)
 
     def evaluate() -> Found:
         texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
@@ -105,7 +117,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     try:
-        progress = loop.train(lambda start: _batches(loader, training, options, ranks, start), loss, evaluate)
+        progress = loop.train(lambda start: ahead(_batches(loader, reader, plan, len(training), start)), loss, evaluate)
     finally:
         run.close()
         ranks.leave()
@@ -124,31 +136,29 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Words with their memories (B, M, D) and which rows of those count (B, M)."""
+    """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
 
     number: int
     words: Words
     memory: Tensor
     mask: Tensor | None
-
-    @property
-    def labels(self) -> list[str]:
-        return self.words.labels
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.targets)
 
 
 def _batches(
-    loader: MemoryLoader, words: Words, options: PretrainOptions, ranks: Ranks, start: int
-) -> Iterator[TextBatch]:
-    """This rank's part of each batch of the run, from number `start` on."""
-    number = count()
-    for epoch in count():
-        for batch in epoch_batches(words, options.batch, options.seed, epoch):
-            if (n := next(number)) >= start:
-                part = batch.take(range(ranks.rank, len(batch), ranks.size)) if ranks.size > 1 else batch
-                yield TextBatch(n, part, *loader.load(part))
+    loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
+) -> Generator[TextBatch, None, None]:
+    """Batches without end, epoch after epoch, from number `first` of all on."""
+    begun, start = divmod(first, plan.count(words))
+    number = count(first)
+    for epoch in count(begun):
+        for part, states, lengths in reader.epoch(plan, epoch, start):
+            memory, mask = loader.padded(states, lengths)
+            yield TextBatch(next(number), part, memory, mask, upload(part.targets(), loader.device))
+        start = 0
 
 
 def _silent(text: str) -> None:

@@ -16,7 +16,7 @@ from train.run import load_file, run_config, step_of, steps_of
 from train.score import edit_distance
 
 KEEP = 3  # checkpoints to go on from
-ELSEWHERE = {"cache", "out", "device", "versions", "resume", "reader", "reading", "workers"}  # change no loss
+ELSEWHERE = {"cache", "out", "device", "versions", "resume", "reader", "reader_why", "workers"}  # change no loss
 ALONE = Ranks()
 
 
@@ -97,6 +97,11 @@ class Run:
         for other in steps_of(self.folder):
             if step_of(other) > step:
                 other.unlink()
+
+
+def run_reader(folder: Path) -> str | None:
+    """How the run in a folder reads memories, if there is one, so that it goes on in the same order."""
+    return run_config(folder).get("reader") if (folder / "config.json").exists() else None
 
 
 def _step_of_line(line: str) -> float:

@@ -13,40 +13,96 @@ from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import WORDS
-from train.batches import MemoryLoader, Words, epoch_batches, hash_share, read_words, split
+from train.batches import MemoryLoader, Plan, Words, hash_share, read_words, split
 from train.charset import Charset, characters
 
 CPU = torch.device("cpu")
 
 
 def words(labels):
-    return Words(list(labels), np.arange(len(labels)))
+    charset = Charset()
+    return Words(charset.rows(labels, max(map(len, labels))), np.arange(len(labels)), charset)
 
 
-@given(st.lists(st.text("abcdef", min_size=1), unique=True, min_size=1), st.integers(1, 9), st.integers(0, 5))
-@settings(max_examples=50)
-def test_an_epoch_holds_every_word_once(labels, batch, seed):
-    batches = list(epoch_batches(words(labels), batch, seed, 0))
-    assert Counter(label for b in batches for label in b.labels) == Counter(labels)
-    assert all(len(b) <= batch for b in batches)
-    for b in batches:
-        assert [labels[n] for n in b.memories] == b.labels
+def epoch(lengths, plan, number=0, **more):
+    return [b.tolist() for window in plan.windows(np.asarray(lengths), number, **more) for b in window]
+
+
+lengths = st.lists(st.integers(1, 25), min_size=1, max_size=300)
+seeds = st.integers(0, 2**31)
+
+
+@given(lengths, st.integers(1, 9), seeds, st.integers(0, 5), st.integers(1, 5))
+@settings(max_examples=100)
+def test_an_epoch_holds_every_word_once(lengths, batch, seed, number, window):
+    plan = Plan(batch, seed)
+    batches = epoch(lengths, plan, number, window=window)
+    assert sorted(n for b in batches for n in b) == list(range(len(lengths)))
+    assert len(batches) == plan.count(len(lengths))
+    assert sorted(map(len, batches))[1:] == [batch] * (len(batches) - 1)
+
+
+@given(lengths, st.integers(1, 9), seeds, st.integers(1, 7))
+@settings(max_examples=100)
+def test_ranks_see_every_word_in_as_many_batches_of_the_same_sizes(lengths, batch, seed, ranks):
+    shares = [epoch(lengths, Plan(batch, seed, rank, ranks), window=3) for rank in range(ranks)]
+    assert len({tuple(map(len, share)) for share in shares}) == 1
+    assert {len(share) for share in shares} == {Plan(batch, seed, 0, ranks).count(len(lengths))}
+    seen = Counter(n for share in shares for b in share for n in b)
+    assert set(seen) == set(range(len(lengths)))
+    assert seen.total() < len(lengths) + ranks
+
+
+@given(lengths, st.integers(1, 9), seeds, st.integers(1, 3), st.integers(1, 4), st.data())
+@settings(max_examples=100)
+def test_an_epoch_begins_anywhere(lengths, batch, seed, ranks, window, data):
+    plan = Plan(batch, seed, data.draw(st.integers(0, ranks - 1)), ranks)
+    whole = epoch(lengths, plan, window=window)
+    start = data.draw(st.integers(0, len(whole)))
+    assert epoch(lengths, plan, start=start, window=window) == whole[start:]
 
 
 def test_order_is_a_function_of_seed_and_epoch():
-    corpus = words([str(n) for n in range(500)])
-
-    def order(seed, epoch):
-        return [label for b in epoch_batches(corpus, 16, seed, epoch) for label in b.labels]
-
-    assert order(0, 0) == order(0, 0)
-    assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
+    found = {(s, e): epoch([1] * 500, Plan(16, s), e) for s in (0, 1) for e in (0, 1)}
+    assert found[0, 0] == epoch([1] * 500, Plan(16, 0), 0)
+    assert len({str(order) for order in found.values()}) == 4
 
 
 def test_batches_hold_words_of_similar_length():
-    corpus = words(["x" * (1 + n % 20) for n in range(6400)])
-    spread = [max(map(len, b.labels)) - min(map(len, b.labels)) for b in epoch_batches(corpus, 64, 0, 0)]
-    assert np.mean(spread) < 1.5
+    some = np.array([1 + n % 20 for n in range(6400)])
+    assert np.mean([np.ptp(some[b]) for b in epoch(some, Plan(64, 0))]) < 1.5
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_sorting_by_length_changes_no_words_chance(ranks):
+    """Of many epochs the first 30 of 100 batches: short and long words stand in them equally often, and each word."""
+    some = np.random.default_rng(0).integers(1, 26, 1200)
+    seen, epochs = np.zeros(1200), 600
+    for number in range(epochs):
+        for rank in range(ranks):
+            batches = epoch(some, Plan(12 // ranks, 0, rank, ranks), number, window=10)
+            seen[np.concatenate(batches[:30])] += 1
+    share = seen / epochs
+    deviation = np.sqrt(0.3 * 0.7 / epochs)
+    assert abs(share - 0.3).max() < 5 * deviation
+    for length in range(1, 26):
+        own = share[some == length]
+        assert abs(own.mean() - 0.3) < 0.02  # words of one length come and go together
+    beside = np.zeros(25)  # and the words beside the first one, by their length
+    for number in range(epochs):
+        for batch in epoch(some, Plan(12, 0), number, window=10):
+            if 0 in batch:
+                np.add.at(beside, some[batch] - 1, 1)
+    assert abs(np.average(np.arange(1, 26), weights=beside) - some[0]) < 1
+
+
+@given(st.lists(st.text("abcdef", min_size=1, max_size=25), min_size=1, max_size=50))
+def test_words_are_their_labels(labels):
+    found = words(labels)
+    assert found.labels == labels
+    assert found.lengths.tolist() == list(map(len, labels))
+    assert found.take([0]).labels == labels[:1]
+    assert (found.targets() == Charset().encode(labels)).all()
 
 
 def test_held_out_words_follow_their_hash_alone():

@@ -92,6 +92,19 @@ def test_same_seed_gives_the_same_losses(options, tmp_path):
     assert pretrain(replace(options, out=tmp_path / "c", seed=1), print).loss != losses[0]
 
 
+def test_readers_train_alike(options, tmp_path):
+    """Resident and mapped show the same words in the same order; all are said and written."""
+    found = {}
+    for name in ("auto", "resident", "mapped", "streamed"):
+        lines = []
+        found[name] = pretrain(replace(options, reader=name, out=tmp_path / name), lines.append).loss
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["reader"] == ("resident" if name == "auto" else name)
+        assert f"memories {config['reader']}: {config['reader_why']}" in lines
+    assert found["auto"] == found["resident"] == found["mapped"]
+    assert found["streamed"] == pytest.approx(found["mapped"], rel=0.2)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(
     "changes", [{"bank": None}, {"orp": 0.5, "orp_positions": "sample"}, {"width": 48, "heads": 3}]
@@ -129,6 +142,7 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         ({"lr": -1.0}, "--lr must be more than 0"),
         ({"held_out": 1.5}, "share between 0 and 1"),
         ({"dropout": 1.0}, "--dropout is a share"),
+        ({"reader": "x"}, "--reader is one of auto, resident, mapped, streamed, not 'x'"),
         ({"corpora": ["x"]}, "no corpus 'x'"),
         ({"bank": "x"}, "no bank 'x'"),
         ({"space": "x"}, "no space 'x'"),
