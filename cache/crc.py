@@ -47,7 +47,7 @@ def _multiples(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _times_x(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return values >> 1 ^ (values & 1) * np.uint32(POLYNOMIAL)
+    return values >> np.uint32(1) ^ (values & np.uint32(1)) * np.uint32(POLYNOMIAL)
 
 
 def _terms(values: NDArray[np.uint32]) -> NDArray[np.bool_]:
