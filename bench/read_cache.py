@@ -5,9 +5,9 @@
 A gigabyte of random memories of 3 to 7 rows of width 512, of which a twentieth is held out, so that the readers pass
 over it. Cold: the page cache lets go of all shards before. A side's rate is bytes of states handed out a second, the
 sequential one's bytes of files, one thread, pieces of 4 MiB; a ratio is one over the other, measured in turn in the
-same state. `resident` is loading; what it does after that has no disk in it. `mapped`, cold, stands for a few batches,
-because it would take minutes. Memory: peaks of fresh processes that stream an epoch of a part of the cache. Needs
-1.1 GB of disk (TMPDIR) and as much free memory.
+same state. `streamed` is an epoch after the first, whose buffers are there; `resident` is loading, and what it does
+after that has no disk in it. `mapped`, cold, stands for a few batches, because it would take minutes. Memory: peaks of
+fresh processes that stream an epoch of a part of the cache. Needs 1.1 GB of disk (TMPDIR) and as much free memory.
 """
 
 import json
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,9 +125,11 @@ def loading(folder: Path, words: Words, device: torch.device) -> tuple[tuple[flo
     return (len(words) / seconds, reader.nbytes(words.memories) / seconds), resident
 
 
-def measure(folder: Path, words: Words) -> dict[str, float]:
+def measure(folder: Path, words: Words) -> dict[str, Any]:
     """Medians of memories a second and of ratios, by reader and state."""
     found, device = defaultdict(list), choose_device("auto")
+    streamed = open_reader("streamed", opened(folder), words, device)
+    epoch(streamed, RUNS, 0)
     for run in range(RUNS):
         for state in ("cold", "warm"):
 
@@ -142,7 +145,7 @@ def measure(folder: Path, words: Words) -> dict[str, float]:
             found[f"sequential_{state}_gb_per_second"].append(whole / 1e9)
             sides = {}
             prepare()
-            sides["streamed"] = epoch(open_reader("streamed", opened(folder), words, device), run, 0)
+            sides["streamed"] = epoch(streamed, run, 0)
             prepare()
             sides["resident"], resident = loading(folder, words, device)
             if state == "warm":
@@ -155,7 +158,8 @@ def measure(folder: Path, words: Words) -> dict[str, float]:
             for name, (memories, size) in sides.items():
                 found[f"{name}_{state}_memories_per_second"].append(memories)
                 found[f"{name}_{state}_ratio"].append(size / whole)
-    return {name: float(f"{statistics.median(values):.3g}") for name, values in found.items()}
+    figures = {name: float(f"{statistics.median(values):.3g}") for name, values in found.items()}
+    return {**figures, "ratio_spread": [round(bound(found["streamed_cold_ratio"]), 3) for bound in (min, max)]}
 
 
 def peaks(folder: Path) -> list[int]:

@@ -184,15 +184,14 @@ class MemoryLoader:
         Compact memories become: the end token's row projected, the common prefix, and the rows up to the end token.
         The projected row is left out where the encoder's two widths differ.
         """
-        states, lengths = self.reader.gather(words.memories)
-        return self.padded(torch.from_numpy(states), lengths)
+        return self.padded(*self.reader.gather(words.memories))
 
-    def padded(self, states: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+    def padded(self, states: Tensor | NDArray[np.float16], lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         """The same of states end to end (ΣL, D), as they lie in the cache or come out of the encoder.
 
         Does not wait for the device.
         """
-        memory, mask = self._padded(upload(states, self.device).float(), lengths)
+        memory, mask = self._padded(upload(torch.as_tensor(states), self.device).float(), lengths)
         return torch.zeros_like(memory) if self._zero else memory, mask
 
     def _padded(self, ragged: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -79,8 +78,7 @@ def evaluate_texts(
         labels = crops.labels[:limit]
 
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
-            made, lengths = states([labels[n] for n in part])
-            return loader.padded(torch.from_numpy(made), lengths)
+            return loader.padded(*states([labels[n] for n in part]))
 
         found = _read(decoder, load, labels, "fp32")
         numbers = crops.numbers.tolist()

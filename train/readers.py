@@ -8,7 +8,6 @@
 All see the same words in each epoch, each once, and check each memory against its CRC-32 when it is read from the disk.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,7 @@ from train.batches import Plan, Words, upload
 
 READERS = ("auto", "resident", "mapped", "streamed")
 WINDOW_BYTES = 64 << 20  # of the states in a window of `Streamed`; two windows are in memory
-THREADS = min(8, 2 * (os.cpu_count() or 1))  # that read blocks
+THREADS = 8  # that read blocks: they wait for the disk more than they compute
 
 Loaded = tuple[Words, Tensor, NDArray[np.int64]]
 
