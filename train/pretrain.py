@@ -1,7 +1,7 @@
 """Pre-trains a decoder on cached text memories: `dptr pretrain --corpus NAME --bank NAME --out RUN`.
 
-Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), permutation language
-modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
+Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), the decoder's loss,
+AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,10 @@ from cache.space import Space, open_space
 from machine import choose_device
 from train.batches import MemoryLoader, Words, epoch_batches, read_words, split
 from train.charset import Charset, characters
-from train.decoder import Decoder, DecoderConfig
+from train.decoders import DecoderConfig, configure, make
 from train.evaluate import read_memories
 from train.loop import Found, Loop
 from train.options import PretrainOptions, Resolved, check, resolve
-from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
 from train.ranks import Ranks, join
 from train.recording import Run
@@ -52,12 +51,13 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
     """
     check(options)
+    shape = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
-    words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
+    words, dropped = read_words(space, options.corpora, charset, shape.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
         raise DptrError(
@@ -67,10 +67,14 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     loader = MemoryLoader(space, device, options.zero_memory)
     chosen = resolve(options, loader.device, loader.width, len(training))
     torch.manual_seed(options.seed)
-    shape = DecoderConfig(
-        loader.width, chosen.width, options.depth, chosen.heads, options.dropout, characters=charset.characters
+    shape = replace(
+        shape,
+        memory_width=loader.width,
+        width=chosen.width,
+        heads=chosen.heads,
+        characters=charset.characters,
     )
-    decoder = Decoder(shape).to(chosen.device)
+    decoder = make(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
     config = _config(options, chosen, space, shape, orp, (len(training), len(held_out)))
     run = Run(options.out, config, options.resume, ranks)
@@ -78,7 +82,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
     parameters = sum(p.numel() for p in decoder.parameters())
-    say(f"decoder: depth {shape.depth}, width {shape.width}, {shape.heads} heads, {parameters / 1e6:.1f} M parameters")
+    say(
+        f"decoder: {shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, "
+        f"{parameters / 1e6:.1f} M parameters"
+    )
     say(_describe(orp))
     say(
         f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
@@ -95,8 +102,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
         memory = perturbation(batch.memory) if perturbation else batch.memory
         targets = charset.encode(batch.words.labels).to(memory.device)
-        orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(memory.device)
-        return decoder.loss(memory, batch.mask, targets, orders), decoder.predictions(targets, orders)
+        return decoder.loss(memory, batch.mask, targets), decoder.predictions(targets)
 
     def evaluate() -> Found:
         texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
@@ -215,7 +221,7 @@ def _config(
         "fingerprint": asdict(space.fingerprint),
         "training_words": words[0],
         "held_out_words": words[1],
-        "decoder": asdict(shape),
+        "decoder": shape.to_dict(),
         "orp": orp,
         "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
