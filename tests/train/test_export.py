@@ -12,7 +12,7 @@ from cache.fingerprint import Fingerprint
 from train.decoders import DecoderConfig, configure, make
 from train.export import export
 from train.recogniser import Recogniser, RecogniserConfig
-from train.run import Run
+from train.recording import Run
 from vision import Convolution, VisionConfig
 
 FINGERPRINT = Fingerprint(
@@ -47,7 +47,7 @@ def scattered(model, end):
 
 def saved(folder, model, config):
     run = Run(folder, config)
-    run.save("best.pt", model, 1200, SCORES)
+    run.save_best(model, 1200, SCORES, [])
     run.close()
     return folder
 

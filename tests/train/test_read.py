@@ -19,7 +19,7 @@ from train.charset import EOS
 from train.decoders.parseq import Config
 from train.read import PictureReading, read, upright
 from train.recogniser import Recogniser, RecogniserConfig
-from train.run import Run
+from train.recording import Run
 from vision import Convolution, VisionConfig, stretched
 
 
@@ -41,7 +41,7 @@ def tiny(queries=5, class_token=True, depth=2):
 def save(folder, recogniser):
     """A run as `dptr finetune` leaves it."""
     run = Run(folder, {"device": "cpu", "precision": "fp32", "recogniser": recogniser.config.to_dict()})
-    run.save("best.pt", recogniser, 7, {"word_accuracy": 0.5})
+    run.save_best(recogniser, 7, {"word_accuracy": 0.5}, [])
     run.close()
     return folder
 
