@@ -65,6 +65,10 @@ class Decoder(TextDecoder):
         total = F.ctc_loss(likely, targets[:, 1:][written], frames, lengths, BLANK, reduction="sum")
         return total / lengths.sum()
 
+    def predictions(self, targets: Tensor) -> Tensor:
+        """As TextDecoder; no frame predicts EOS."""
+        return super().predictions(targets) - len(targets)
+
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """As TextDecoder, in one pass; a text longer than max_length is cut off there.

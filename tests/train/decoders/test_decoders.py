@@ -15,7 +15,8 @@ from train.attention import attention_maps
 from train.charset import EOS
 from train.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
 from train.export import export
-from train.run import Run, load_recogniser, load_run
+from train.recording import Run
+from train.run import load_recogniser, load_run
 
 KINDS = names()
 every = pytest.mark.parametrize("kind", KINDS)
@@ -51,6 +52,24 @@ def test_gradients_reach_every_parameter(kind):
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@every
+def test_losses_of_parts_of_a_batch_make_that_of_the_whole(kind):
+    """Weighted by their predictions, as several devices weigh them; two orders of PARSeq are not drawn."""
+    decoder = small(kind, **({"permutations": 2} if kind == "parseq" else {}))
+    memory, mask, _ = ragged(4, 24, [5, 8, 6, 7])
+    targets = decoder.charset.encode(["street", "a!", "no", "wagons"])
+    losses, counts = zip(
+        *(
+            (decoder.loss(memory[rows], mask[rows], targets[rows]), decoder.predictions(targets[rows]))
+            for rows in (slice(4), slice(1), slice(1, 3), slice(3, 4))
+        ),
+        strict=True,
+    )
+    assert counts[0] == sum(counts[1:])
+    parts = sum(loss * count for loss, count in zip(losses[1:], counts[1:], strict=True))
+    assert torch.allclose(losses[0] * counts[0], parts, rtol=1e-5)
 
 
 @every
@@ -155,7 +174,7 @@ def test_runs_from_before_there_were_kinds_are_of_parseq(tmp_path):
     fields = decoder.config.to_dict()
     del fields["kind"], fields["permutations"]
     old = Run(tmp_path / "old", {"decoder": fields})
-    old.save("best.pt", decoder, 1, {})
+    old.save_best(decoder, 1, {}, [])
     old.close()
     assert load_run(tmp_path / "old")[0].config == decoder.config
 
@@ -163,7 +182,7 @@ def test_runs_from_before_there_were_kinds_are_of_parseq(tmp_path):
 def test_run_of_a_kind_that_is_not_here_says_so(tmp_path):
     decoder = small("nrtr")
     other = Run(tmp_path / "other", {"decoder": decoder.config.to_dict() | {"kind": "later"}})
-    other.save("best.pt", decoder, 1, {})
+    other.save_best(decoder, 1, {}, [])
     other.close()
     with pytest.raises(DptrError, match="of another version: there is no decoder 'later': choose one of abinet"):
         load_run(tmp_path / "other")

@@ -136,3 +136,11 @@ def test_orders_are_drawn_anew_from_the_global_generator():
     for found in (first, second):
         assert torch.equal(found, decoder.loss(memory, mask, targets, draw_permutations(6, 4)))
     assert first != second
+
+
+@pytest.mark.parametrize(("permutations", "label"), [(6, "street"), (1, "street"), (6, "no"), (6, "a")])
+def test_predictions_are_those_of_the_loss(permutations, label):
+    decoder = make(permutations=permutations)
+    orders = draw_permutations(len(label), permutations)
+    wanted = [len(label) + (k < 2) for k in range(len(orders))]
+    assert decoder.predictions(decoder.charset.encode([label])) == sum(wanted)
