@@ -130,11 +130,14 @@ def pretrain(
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
     charset: Annotated[str, typer.Option(help="Characters to write: 36, 62, 94, or a file that holds them.")] = "94",
+    decoder: Annotated[str, typer.Option(help="Its kind: parseq, nrtr, abinet or ctc (train/decoders).")] = "parseq",
     depth: Annotated[int, typer.Option(help="Layers of the decoder.")] = 6,
     width: Annotated[int | None, typer.Option(help="Width of the decoder (default: that of the memories).")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads (default: one for each 64 of width).")] = None,
     dropout: Annotated[float, typer.Option(help="Dropout.")] = 0.1,
-    permutations: Annotated[int, typer.Option(help="Orders in which each batch's characters are predicted.")] = 6,
+    permutations: Annotated[
+        int | None, typer.Option(help="Orders in which parseq predicts each batch's characters (default: 6).")
+    ] = None,
     orp: Annotated[float | None, typer.Option(help="λ: strength of the perturbation (default: 0.1).")] = None,
     orp_relative: Annotated[float | None, typer.Option(help="λ as a share of the memory's mean row norm.")] = None,
     orp_positions: Annotated[

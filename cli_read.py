@@ -33,7 +33,9 @@ def finetune(
     no_fmu: Annotated[bool, typer.Option("--no-fmu", help="The decoder looks at the image's tokens.")] = False,
     scratch: Annotated[bool, typer.Option("--scratch", help="Random decoder of the run's shape: a control.")] = False,
     augment: Annotated[float, typer.Option(help="How much pictures are changed at random; 0: not at all.")] = 1.0,
-    permutations: Annotated[int, typer.Option(help="Orders in which each batch's characters are predicted.")] = 6,
+    permutations: Annotated[
+        int | None, typer.Option(help="Orders in which parseq predicts characters (default: as pre-trained).")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Word images in a step.")] = 256,
     epochs: Annotated[float, typer.Option(help="How often each word image is seen.")] = 20,
     steps: Annotated[int | None, typer.Option(help="Steps, instead of --epochs.")] = None,

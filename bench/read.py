@@ -24,7 +24,7 @@ from machine import choose_device
 from sources.labelled import labelled
 from sources.photos import decode
 from train.charset import EOS
-from train.decoder import Decoder, DecoderConfig
+from train.decoders.parseq import Config, Decoder, only_parseq
 from train.run import load_recogniser
 from vision import stretched
 
@@ -106,16 +106,17 @@ def main() -> None:
     (one,) = labelled(sys.argv[2])
     size = recogniser.config.vision.image_size
     pictures = torch.stack([stretched(decode(one.picture(n)), size) for n in range(min(CROPS, len(one)))]).to(device)
+    decoder = only_parseq(recogniser.decoder, "this comparison", "give a run of one")
     memory = torch.cat([recogniser.memory(part) for part in pictures.split(64)])
 
     def whole(part: Tensor) -> Tensor:
-        return plain(recogniser.decoder, recogniser.memory(part))
+        return plain(decoder, recogniser.memory(part))
 
-    figures = compare(recogniser.decoder, memory, "decode")
+    figures = compare(decoder, memory, "decode")
     for batch, count in ((1, 32), (64, len(pictures))):
         figures |= measured(f"read_batch_{batch}", recogniser.read, whole, pictures[:count], batch)
     torch.manual_seed(0)
-    released = Decoder(DecoderConfig(max_length=7)).to(device).eval()
+    released = Decoder(Config(max_length=7)).to(device).eval()
     figures |= compare(released, torch.randn(64, 26, 512, device=device), "released_size")
     print(json.dumps({"bench": "read", **figures, "ratio": figures["decode_batch_64_ratio"], "goal": 5}))
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
 from machine import choose_device
+from train.decoders.parseq import Decoder, only_parseq
 from train.fmu import FMU
 from train.read import pictures, upright
 from train.recogniser import Recogniser
@@ -50,12 +51,13 @@ INFERNO = np.array(
 def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> int:
     """Draw where a run looks in pictures, named as for `train.read.pictures`, into the PNG `path`; gives their number.
 
-    What is no picture is left out. Raises what `train.read.read` does, WrongUse also for more than 100 pictures, and
-    DptrError if there is none to draw or the file cannot be written.
+    What is no picture is left out. Raises what `train.read.read` does, WrongUse also for more than 100 pictures or a
+    decoder that is no parseq, and DptrError if there is none to draw or the file cannot be written.
     """
     target = choose_device(device)
     named = pictures(images)
     recogniser = load_recogniser(run)[0].to(target)
+    _drawable(recogniser)  # before any picture is decoded
     shown: list[Image.Image] = []
     made: list[Tensor] = []
     for n, (_, data) in enumerate(named):
@@ -88,7 +90,7 @@ def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], l
 @torch.inference_mode()
 def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Tensor]]:
     """Text, confidence and maps of each picture."""
-    decoder: list[Any] = [layer.cross_attention for layer in recogniser.decoder.layers]
+    decoder: list[Any] = [layer.cross_attention for layer in _drawable(recogniser).layers]
     fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
     config, found = recogniser.config.vision, []
     for one in pixels.split(1):  # alone: the words of a batch are not all refined in the same call
@@ -102,6 +104,10 @@ def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Te
         maps = (looked / looked.sum(-1, keepdim=True)).unflatten(-1, config.grid)
         found.append((text, sure, maps.float().cpu()))
     return found
+
+
+def _drawable(recogniser: Recogniser) -> Decoder:
+    return only_parseq(recogniser.decoder, "drawing attention", "read without --attention")
 
 
 def _weights(attention: Any, calls: dict[nn.Module, tuple[Any, ...]]) -> Tensor:

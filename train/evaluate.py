@@ -21,7 +21,7 @@ from machine import autocast, choose_device
 from sources.labelled import Labelled
 from train.batches import MemoryLoader, Words, read_words, split
 from train.crops import WORKERS, usable
-from train.decoder import Decoder, confidence
+from train.decoders import TextDecoder, confidence
 from train.errors_page import Misread, errors_page
 from train.reading import read_crops
 from train.result import Evaluation, Reading, set_result
@@ -129,15 +129,15 @@ def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
     return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)
 
 
-def read_memories(decoder: Decoder, loader: MemoryLoader, words: Words, precision: str) -> list[tuple[str, float]]:
-    """What a decoder reads from unperturbed memories, left to right with one refinement, and how sure it is.
+def read_memories(decoder: TextDecoder, loader: MemoryLoader, words: Words, precision: str) -> list[tuple[str, float]]:
+    """What a decoder reads from unperturbed memories, and how sure it is.
 
     In the order of `words`.
     """
     return _read(decoder, lambda part: loader.load(words.take(part)), words.labels, precision)
 
 
-def _read(decoder: Decoder, load: Load, labels: Sequence[str], precision: str) -> list[tuple[str, float]]:
+def _read(decoder: TextDecoder, load: Load, labels: Sequence[str], precision: str) -> list[tuple[str, float]]:
     decoder.eval()
     order = sorted(range(len(labels)), key=lambda n: len(labels[n]))
     readings = [("", 0.0)] * len(labels)
@@ -145,7 +145,7 @@ def _read(decoder: Decoder, load: Load, labels: Sequence[str], precision: str) -
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
             memory, mask = load(part)
-            with autocast(decoder.positions.device, precision):
+            with autocast(memory.device, precision):
                 ids, shares = decoder.read(memory, mask)
             for n, text, sure in zip(part, decoder.charset.decode(ids), confidence(shares).tolist(), strict=True):
                 readings[n] = (text, sure)

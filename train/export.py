@@ -7,7 +7,7 @@ export_onnx.py.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cache.errors import WrongUse
 from cache.files import whole_folder, write_whole
 from cache.fingerprint import Fingerprint
 from train.charset import EOS
-from train.decoder import Decoder
+from train.decoders import TextDecoder
 from train.fmu import FMU
 from train.recogniser import Recogniser
 from train.run import load_model
@@ -41,19 +41,6 @@ BRIDGE = (
     "over the tokens: attention.query, attention.keys_and_values, attention.out), x += feed.3(GELU(feed.0(norm(x)))); "
     "x is the memory. Without fmu the tokens are the memory."
 )
-DECODER = (
-    "Input 0 is BOS, input n the n-th character. content[0] = embedding[BOS] sqrt(width), content[n] = embedding[id] "
-    "sqrt(width) + positions[n - 1]; query[n] = positions[n] and predicts character n + 1 or EOS. Each layer, for both "
-    "streams alike: x += self_attention(norm_query(query) or norm_content(content), over norm_content(content)), "
-    "x += cross_attention(norm_cross(x), over the memory as it is), x += feed.3(GELU(feed.0(norm_feed(x)))). "
-    "keys_and_values gives keys, then values. Logits are head(norm(query)) over EOS and the characters."
-)
-READING = (
-    "First left to right: query n and content n see inputs 0 to n; the most probable id is the next input, up to EOS. "
-    "Then one refinement, all positions at once: content as before; query n sees every input but n + 1, the character "
-    "that it predicts; nobody sees inputs from the first EOS on. The text ends before the first EOS; its confidence is "
-    "the product of the probabilities (softmax) of its characters and that EOS."
-)
 
 
 @dataclass(frozen=True)
@@ -61,13 +48,13 @@ class Source:
     """The best checkpoint of a run, in evaluation mode on the CPU, and what the run says of it."""
 
     run: Path
-    model: Decoder | Recogniser
+    model: TextDecoder | Recogniser
     config: dict[str, Any]
     step: int
     scores: dict[str, float]
 
     @property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TextDecoder:
         return self.model.decoder if isinstance(self.model, Recogniser) else self.model
 
     @property
@@ -101,7 +88,7 @@ def description(source: Source) -> dict[str, Any]:
     charset, longest = decoder.charset, decoder.config.max_length
     origin = source.config.get("pretrained", source.config) if recogniser else source.config
     fingerprint = origin.get("fingerprint")
-    shape = recogniser.config.to_dict() if recogniser else {"decoder": asdict(decoder.config)}
+    shape = recogniser.config.to_dict() if recogniser else {"decoder": decoder.config.to_dict()}
     fmu_heads = recogniser.fmu.attention.heads if recogniser and isinstance(recogniser.fmu, FMU) else 0
     return {
         "kind": source.kind,
@@ -119,13 +106,13 @@ def description(source: Source) -> dict[str, Any]:
             "characters": [1, len(charset.characters)],  # first and last, in the order of the string above
             "BOS": charset.bos,
             "PAD": charset.pad,
-            "embedding": charset.ids,
+            **({"embedding": charset.ids} if hasattr(decoder, "embedding") else {}),
             "head": charset.head,
         },
         "picture": _picture(recogniser) if recogniser else None,
         "memory": None if recogniser else "(B, M, memory_width): the text encoder's token states of the space's prompt",
-        "reading": {"longest": longest, "positions": longest + 1, "refinements": 1, "how": READING},
-        "architecture": [ATTENTION, *([ENCODER, BRIDGE] if recogniser else []), DECODER],
+        "reading": {"longest": longest, "positions": longest + 1, **decoder.reading},
+        "architecture": [ATTENTION, *([ENCODER, BRIDGE] if recogniser else []), decoder.architecture],
     }
 
 

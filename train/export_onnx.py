@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from cache.errors import DptrError, WrongUse
 from train.charset import EOS
-from train.decoder import ended_at_eos
+from train.decoders import ended_at_eos
+from train.decoders.parseq import Decoder, only_parseq
 from train.export import Source, description, write_json
 from train.layers import KeysValues
 from train.recogniser import Recogniser
@@ -39,9 +40,10 @@ ONE_FILE = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
 class OnnxReader(nn.Module):
     """`Decoder.read` of a recogniser's pictures without a decision in Python: rows that ended are masked instead."""
 
-    def __init__(self, recogniser: Recogniser) -> None:
+    def __init__(self, recogniser: Recogniser, decoder: Decoder) -> None:
+        """`decoder` is the recogniser's own."""
         super().__init__()
-        self.recogniser, self.decoder = recogniser, recogniser.decoder
+        self.recogniser, self.decoder = recogniser, decoder
         self.steps = recogniser.config.decoder.max_length + 1
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,16 +100,17 @@ class OnnxReader(nn.Module):
 def write(source: Source, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write model.onnx and model.json to `folder`; the largest difference from the run, and how long it took.
 
-    Raises WrongUse for a pre-trained run or where onnx is not installed, DptrError if the model cannot be converted or
-    what was written reads otherwise than the run.
+    Raises WrongUse for a pre-trained run, a decoder that is no parseq, or where onnx is not installed, DptrError if the
+    model cannot be converted or what was written reads otherwise than the run.
     """
     if not isinstance(source.model, Recogniser):
         raise WrongUse(
             f"{source.run} is a pre-trained run, which reads no pictures: fine-tune it, then export to onnx."
         )
+    decoder = only_parseq(source.decoder, "export to onnx", "export to safetensors instead")
     runtime = _needs("onnxruntime", "onnxscript", "onnx")
     recogniser = source.model.float().requires_grad_(False)  # with gradients a scan is exported for training
-    reader = OnnxReader(recogniser).eval()
+    reader = OnnxReader(recogniser, decoder).eval()
     fields = {**description(source), "onnx": _interface(recogniser)}
     started, path = time.perf_counter(), folder / "model.onnx"
     say("converting to ONNX (about half a minute) ...")

@@ -17,7 +17,7 @@ from torch import Tensor
 from cache.errors import WrongUse
 from cache.files import write_whole
 from train.charset import CHARACTERS_94
-from train.decoder import Decoder
+from train.decoders.parseq import Decoder, only_parseq
 from train.export import Source
 from train.fmu import FMU, QUERIES
 from train.layers import Attention
@@ -32,8 +32,7 @@ def write(source: Source, folder: Path, say: Callable[[str], None]) -> dict[str,
 
     WrongUse if the run has a shape that the released class cannot have.
     """
-    _check(source)
-    decoder, fmu = source.decoder, getattr(source.model, "fmu", None)
+    decoder, fmu = _checked(source), getattr(source.model, "fmu", None)
     weights = decoder_weights(decoder) | (fmu_weights(fmu) if isinstance(fmu, FMU) else {})
     shape = decoder.config
     options = {
@@ -122,9 +121,10 @@ def _pair(name: str, module: Any) -> dict[str, Tensor]:
     return {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
 
 
-def _check(source: Source) -> None:
-    shape = source.decoder.config
-    why = ""
+def _checked(source: Source) -> Decoder:
+    """The run's decoder. WrongUse if the released class cannot have it."""
+    decoder = only_parseq(source.decoder, "OpenOCR", "export to safetensors instead")
+    shape, why = decoder.config, ""
     if shape.width != shape.memory_width:
         why = (
             f"has one width, and this run reads a memory of width {shape.memory_width} with a decoder of {shape.width}"
@@ -141,3 +141,4 @@ def _check(source: Source) -> None:
             f"{source.run} cannot become a checkpoint of OpenOCR, whose DptrParseq {why}: "
             "export to safetensors or onnx instead."
         )
+    return decoder

@@ -1,6 +1,6 @@
 """Fine-tunes a recogniser on labelled word images: `dptr finetune --init RUN --train LMDB --val LMDB --out RUN`.
 
-Image encoder, FMU and pre-trained decoder learn together, with permutation language modelling as in pre-training.
+Image encoder, FMU and pre-trained decoder learn together, with the loss of pre-training.
 """
 
 from collections import Counter
@@ -20,12 +20,11 @@ from cache.space import Space
 from machine import choose_device, choose_precision
 from sources.labelled import Labelled
 from train.crops import WORKERS, CropBatch, Crops, Pictures, load, schedule, usable
-from train.decoder import DecoderConfig
+from train.decoders import DecoderConfig, configure
 from train.features import CachedTokens
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
 from train.pace import Found, Pace
-from train.permutations import draw_permutations
 from train.reading import read_crops
 from train.recogniser import Recogniser, RecogniserConfig, groups
 from train.recording import Run
@@ -92,9 +91,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
 
     def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
         targets = charset.encode(batch.labels).to(device)
-        orders = draw_permutations(targets.shape[1] - 2, options.permutations).to(device)
-        value = recogniser.loss(batch.pictures.to(device, non_blocking=True), targets, orders)
-        return value, recogniser.decoder.predictions(targets, orders)
+        value = recogniser.loss(batch.pictures.to(device, non_blocking=True), targets)
+        return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
         readings = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
@@ -130,11 +128,14 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
 def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dict[str, Any]]:
     """The recogniser a run begins with, and the configuration of the pre-trained run its decoder is from.
 
-    WrongUse if that run is of another space than the tower.
+    WrongUse if that run is of another space than the tower, or its decoder has no permutations and some are asked for.
     """
     decoder, init, _ = load_run(options.init)
-    vision = material.tower.config if material.tower else _vit(options, decoder.config)
-    recogniser = Recogniser(RecogniserConfig(vision, decoder.config, options.queries))
+    shape = decoder.config
+    if options.permutations:
+        shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
+    vision = material.tower.config if material.tower else _vit(options, shape)
+    recogniser = Recogniser(RecogniserConfig(vision, shape, options.queries))
     if material.tower and material.space:
         _check_space(options, init, material.space)
         recogniser.encoder.load_state_dict(material.tower.state_dict())

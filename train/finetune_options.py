@@ -28,7 +28,7 @@ class FinetuneOptions:
     scratch: bool = False  # a control: the decoder of `init` in shape only
     other_space: bool = False  # a control: a decoder pre-trained on memories of another encoder
     augment: float = 1.0
-    permutations: int = 6
+    permutations: int | None = None  # of parseq; as the decoder was pre-trained
     batch: int = 256
     epochs: float = 20
     steps: int | None = None
@@ -65,8 +65,8 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse(
             f"there are {len(options.train)} --train and {len(options.weights)} --weight: give one for each."
         )
-    given = ("batch", "epochs", "eval_words", "permutations")
-    check_counts(options, given, ("steps", "lr", "encoder_lr", "eval_every"))
+    given = ("batch", "epochs", "eval_words")
+    check_counts(options, given, ("permutations", "steps", "lr", "encoder_lr", "eval_every"))
     if any(weight < 0 for weight in options.weights) or (options.weights and not any(options.weights)):
         raise WrongUse("a --weight is 0 or more, and one at least more than 0.")
     if options.augment < 0 or options.queries < 0 or (options.workers or 0) < 0:

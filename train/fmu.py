@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from train.dropout import Dropout
-from train.layers import Attention, initialise
+from train.layers import Attention, feed_forward, initialise
 
 QUERIES = 26  # as many as the released decoder has positions
 
@@ -21,7 +21,7 @@ class FMU(nn.Module):
         self.queries = nn.Parameter(torch.empty(queries, width))
         self.attention = Attention(width, width, heads, dropout)
         self.norm = nn.LayerNorm(width)
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.feed = feed_forward(width, dropout)
         self.dropout = Dropout(dropout)
         self.apply(initialise)
         nn.init.trunc_normal_(self.queries, std=0.02)

@@ -1,9 +1,9 @@
-"""The two-stream decoder layer of PARSeq (arXiv 2207.06966, section 3.1), for all permutations of a batch at once.
+"""What decoders are made of: attention, layers over a memory, and the two-stream layer of PARSeq.
 
-Shape letters: B batch, K permutations, S sequence, M memory rows, W width, D memory width, h heads. The query stream
-carries positions only and predicts; the content stream carries the characters and is what queries look at. Both streams
-share every weight but their first norm, so they run as one tensor, queries first.
+Shape letters: B batch, K permutations, S sequence, M memory rows, W width, D memory width, h heads.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,64 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
+def feed_forward(width: int, dropout: float) -> nn.Sequential:
+    """Two projections with GELU between, four times as wide there."""
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
+
+
+class CrossLayer(nn.Module):
+    """Pre-norm: cross-attention on the memory, feed-forward with GELU. Rows know nothing of each other."""
+
+    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.cross_attention = Attention(width, memory_width, heads, dropout)
+        self.norm_cross, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        self.feed = feed_forward(width, dropout)
+
+    def look(self, x: Tensor, memory: KeysValues, memory_mask: Tensor | None) -> Tensor:
+        """Rows x (B, S, W) one layer on; memory: `cross_attention.keys_values` of (B, M, D), memory_mask (B, M)."""
+        mask = None if memory_mask is None else memory_mask[:, None, None]
+        x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory, mask))
+        return torch.as_tensor(x + self.dropout(self.feed(self.norm_feed(x))))
+
+
+class Layer(CrossLayer):
+    """Pre-norm: self-attention, then as above."""
+
+    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
+        super().__init__(width, memory_width, heads, dropout)
+        self.self_attention = Attention(width, width, heads, dropout)
+        self.norm_self = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: KeysValues,
+        self_mask: Tensor | None,
+        memory_mask: Tensor | None,
+        past: KeysValues | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """Rows x (B, S, W) one layer on, and the keys and values by which they are seen.
+
+        self_mask (S, S), True where looking is allowed; `past` holds keys and values of rows that came before, and the
+        keys and values returned begin with them.
+        """
+        norm = self.norm_self(x)
+        source = self.self_attention.keys_values(norm)
+        if past is not None:
+            source = joined(past, source)
+        x = x + self.dropout(self.self_attention(norm, source, self_mask))
+        return self.look(x, memory, memory_mask), source
+
+
 class DecoderLayer(nn.Module):
-    """Pre-norm: self-attention on the content stream, cross-attention on the memory, feed-forward with GELU."""
+    """Pre-norm: self-attention on the content stream, cross-attention on the memory, feed-forward with GELU.
+
+    PARSeq's (arXiv 2207.06966, section 3.1), for all permutations of a batch at once. The query stream carries
+    positions only and predicts; the content stream carries the characters and is what queries look at. Both streams
+    share every weight but their first norm, so they run as one tensor, queries first.
+    """
 
     def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -55,7 +111,7 @@ class DecoderLayer(nn.Module):
         self.norm_query, self.norm_content = nn.LayerNorm(width), nn.LayerNorm(width)
         self.norm_cross, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.feed = feed_forward(width, dropout)
 
     def forward(
         self,
@@ -77,7 +133,7 @@ class DecoderLayer(nn.Module):
         norm_content = self.norm_content(content)
         source = self.self_attention.keys_values(norm_content.flatten(0, 1))
         if past is not None:
-            source = torch.cat([past[0], source[0]], -2), torch.cat([past[1], source[1]], -2)
+            source = joined(past, source)
         x, norm_x = query, self.norm_query(query)
         if not last:
             x, norm_x = torch.cat([query, content], 2), torch.cat([norm_x, norm_content], 2)  # (B, K, 2 S, W)
@@ -105,6 +161,16 @@ class DecoderLayer(nn.Module):
         attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
         x = x + self.dropout(attended)
         return torch.as_tensor(x + self.dropout(self.feed(self.norm_feed(x))))
+
+
+def joined(past: KeysValues, now: KeysValues) -> KeysValues:
+    """Keys and values of rows and of those behind them."""
+    return torch.cat([past[0], now[0]], -2), torch.cat([past[1], now[1]], -2)
+
+
+def rows_of(keys_values: Sequence[KeysValues], rows: Tensor) -> list[KeysValues]:
+    """Each layer's keys and values of some samples of a batch, by number or mask."""
+    return [(keys[rows], values[rows]) for keys, values in keys_values]
 
 
 def initialise(module: nn.Module) -> None:

@@ -24,11 +24,12 @@ class PretrainOptions:
     bank: str | None = None  # none: no perturbation
     space: str | None = None  # the cache's only one
     charset: str = "94"  # a name, or a file
+    decoder: str = "parseq"  # a module of train.decoders
     depth: int = 6
     width: int | None = None  # that of the memory
     heads: int | None = None  # one for each 64 of width
     dropout: float = 0.1
-    permutations: int = 6
+    permutations: int | None = None  # of parseq
     orp: float | None = None  # λ; 0.1 with a bank and no relative strength
     orp_relative: float | None = None  # λ such that noise rows have this share of memory rows' norm
     orp_positions: str = "shared"  # by the batch, or "sample": drawn for each word
@@ -98,7 +99,7 @@ def check_counts(options: Any, given: Sequence[str], may_be_open: Sequence[str])
         value = getattr(options, name)
         if (value is not None or name in given) and value <= 0:
             raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {value}.")
-    if options.permutations != 1 and options.permutations % 2:
+    if options.permutations not in (None, 1) and options.permutations % 2:
         raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
 
 
@@ -112,8 +113,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
     if options.reader not in READERS:
         raise WrongUse(f"--reader is one of {', '.join(READERS)}, not '{options.reader}'.")
-    given = ("depth", "batch", "permutations", "epochs", "eval_words")
-    check_counts(options, given, ("width", "heads", "steps", "lr", "eval_every"))
+    given = ("depth", "batch", "epochs", "eval_words")
+    check_counts(options, given, ("width", "heads", "permutations", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:
         raise WrongUse(f"--held-out is a share between 0 and 1, not {options.held_out}.")
     if not 0 <= options.dropout < 1:

@@ -18,20 +18,23 @@ def draw_permutations(length: int, count: int, generator: torch.Generator | None
     or two characters have fewer than six orders, and then there are only as many rows as orders. `count` is even, or
     1 for forward alone.
     """
-    forward = torch.arange(length)
-    half = min(count // 2, max(1, math.factorial(length) // 2))
+    forward, K = torch.arange(length), order_count(length, count)
     chosen = {tuple(forward.tolist()): forward}
-    while len(chosen) < half:  # for count 6: two more draws, repeated only if two are alike or mirrored
+    while 2 * len(chosen) < K:  # for count 6: two more draws, repeated only if two are alike or mirrored
         order = torch.randperm(length, generator=generator)
         if tuple(order.tolist()) not in chosen and tuple(order.flip(0).tolist()) not in chosen:
             chosen[tuple(order.tolist())] = order
     pairs = [order for first in chosen.values() for order in (first, first.flip(0))]
-    characters = torch.stack(pairs[: 1 if length == 1 or count == 1 else None]) + 1
-    K = len(characters)
+    characters = torch.stack(pairs[:K]) + 1
     orders = torch.cat([torch.zeros(K, 1, dtype=torch.long), characters, torch.full((K, 1), length + 1)], 1)
     if K > 1:
         orders[1, 1:] = torch.arange(length + 1, 0, -1)
     return orders
+
+
+def order_count(length: int, count: int) -> int:
+    """How many orders `draw_permutations` gives."""
+    return 1 if length == 1 or count == 1 else 2 * min(count // 2, max(1, math.factorial(length) // 2))
 
 
 def attention_masks(orders: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Pre-trains a decoder on cached text memories: `dptr pretrain --corpus NAME --bank NAME --out RUN`.
 
-Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), permutation language
-modelling loss, AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
+Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), the decoder's loss,
+AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
 from collections.abc import Callable, Generator
@@ -20,12 +20,11 @@ from machine import choose_device
 from train.ahead import ahead
 from train.batches import MemoryLoader, Plan, Words, read_words, split, upload
 from train.charset import Charset, characters
-from train.decoder import Decoder, DecoderConfig
+from train.decoders import DecoderConfig, configure, make
 from train.evaluate import read_memories
 from train.loop import Loop
 from train.options import PretrainOptions, Resolved, check, resolve
 from train.pace import Found
-from train.permutations import draw_permutations
 from train.perturbation import Perturbation, mean_row_norm
 from train.ranks import join
 from train.readers import Reader, choose_reader, open_reader
@@ -55,6 +54,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
     """
     check(options)
+    shape = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent
@@ -64,7 +64,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         )
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
-    words, dropped = read_words(space, options.corpora, charset, DecoderConfig.max_length)
+    words, dropped = read_words(space, options.corpora, charset, shape.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
         raise DptrError(
@@ -74,10 +74,14 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     loader = MemoryLoader(space, device, options.zero_memory)
     chosen = resolve(options, loader.device, loader.width, len(training))
     torch.manual_seed(options.seed)
-    shape = DecoderConfig(
-        loader.width, chosen.width, options.depth, chosen.heads, options.dropout, characters=charset.characters
+    shape = replace(
+        shape,
+        memory_width=loader.width,
+        width=chosen.width,
+        heads=chosen.heads,
+        characters=charset.characters,
     )
-    decoder = Decoder(shape).to(chosen.device)
+    decoder = make(shape).to(chosen.device)
     perturbation, orp = _perturbation(options, space, loader, training)
     asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
     name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), loader.device)
@@ -90,7 +94,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
     parameters = sum(p.numel() for p in decoder.parameters())
-    say(f"decoder: depth {shape.depth}, width {shape.width}, {shape.heads} heads, {parameters / 1e6:.1f} M parameters")
+    say(
+        f"decoder: {shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, "
+        f"{parameters / 1e6:.1f} M parameters"
+    )
     say(_describe(orp))
     say(
         f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
@@ -107,8 +114,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
         memory = perturbation(batch.memory) if perturbation else batch.memory
-        orders = draw_permutations(batch.targets.shape[1] - 2, options.permutations).to(memory.device)
-        return decoder.loss(memory, batch.mask, batch.targets, orders), decoder.predictions(batch.targets, orders)
+        return decoder.loss(memory, batch.mask, batch.targets), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
         texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
@@ -225,7 +231,7 @@ def _config(
         "fingerprint": asdict(space.fingerprint),
         "training_words": words[0],
         "held_out_words": words[1],
-        "decoder": asdict(shape),
+        "decoder": shape.to_dict(),
         "orp": orp,
         "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }

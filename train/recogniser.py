@@ -1,13 +1,13 @@
 """The whole recogniser: image encoder, FMU, decoder. Pictures of words in, text out."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from train.decoder import Decoder, DecoderConfig, confidence
+from train.decoders import DecoderConfig, confidence, make
 from train.fmu import FMU
 from vision import ImageEncoder, VisionConfig
 
@@ -21,12 +21,12 @@ class RecogniserConfig:
     queries: int  # of the FMU; 0: the decoder looks at the image's tokens themselves
 
     def to_dict(self) -> dict[str, Any]:
-        return {"vision": self.vision.to_dict(), "decoder": asdict(self.decoder), "queries": self.queries}
+        return {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict(), "queries": self.queries}
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "RecogniserConfig":
         """Inverse of `to_dict`."""
-        return cls(VisionConfig.of(fields["vision"]), DecoderConfig(**fields["decoder"]), fields["queries"])
+        return cls(VisionConfig.of(fields["vision"]), DecoderConfig.of(fields["decoder"]), fields["queries"])
 
 
 class Recogniser(nn.Module):
@@ -40,7 +40,7 @@ class Recogniser(nn.Module):
         self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # an encoder whose two widths differ
         heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
         self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
-        self.decoder = Decoder(config.decoder)
+        self.decoder = make(config.decoder)
 
     @property
     def charset(self) -> Any:
@@ -55,14 +55,14 @@ class Recogniser(nn.Module):
         tokens = self.tokens(pictures) if pictures.dtype == torch.uint8 else pictures.float()
         return torch.as_tensor(self.fmu(self.adapt(tokens)))
 
-    def loss(self, pictures: Tensor, targets: Tensor, orders: Tensor) -> Tensor:
-        """Permutation language modelling loss, as `Decoder.loss`."""
-        return self.decoder.loss(self.memory(pictures), None, targets, orders)
+    def loss(self, pictures: Tensor, targets: Tensor) -> Tensor:
+        """The decoder's loss, a scalar; targets (B, S + 1) as `Charset.encode` gives them."""
+        return self.decoder.loss(self.memory(pictures), None, targets)
 
     @torch.inference_mode()
-    def read(self, pictures: Tensor, refinements: int = 1) -> tuple[list[str], list[float]]:
+    def read(self, pictures: Tensor) -> tuple[list[str], list[float]]:
         """Text of each picture and how sure the reading is, 0 to 1. The module must be in evaluation mode."""
-        ids, shares = self.decoder.read(self.memory(pictures), None, refinements)
+        ids, shares = self.decoder.read(self.memory(pictures), None)
         return self.decoder.charset.decode(ids), confidence(shares).tolist()
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from cache.errors import DptrError, WrongUse
-from train.decoder import Decoder, DecoderConfig
+from train.decoders import DecoderConfig, TextDecoder, make
 from train.recogniser import Recogniser, RecogniserConfig
 
 LAST = "last.pt"  # asks for the newest of the checkpoints to go on from
@@ -59,7 +59,7 @@ def load_file(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
 
 
-def load_model(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder | Recogniser, dict[str, Any]]:
+def load_model(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder | Recogniser, dict[str, Any]]:
     """A run's model in evaluation mode, the decoder of a pre-trained one, and what was saved: step, scores, config.
 
     Raises WrongUse if there is no such run or checkpoint, DptrError if it is damaged.
@@ -68,7 +68,7 @@ def load_model(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder | Rec
     return _model(folder / checkpoint, saved), saved
 
 
-def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[Decoder, dict[str, Any], int]:
+def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder, dict[str, Any], int]:
     """The decoder of a pre-trained run, its configuration, and the step it was saved at.
 
     Raises WrongUse if there is no such run or checkpoint or it was fine-tuned, DptrError if it is damaged.
@@ -117,7 +117,7 @@ def _model(path: Path, saved: dict[str, Any]) -> Any:
         if "recogniser" in config:
             model: nn.Module = Recogniser(RecogniserConfig.of(config["recogniser"]))
         else:
-            model = Decoder(DecoderConfig(**config["decoder"]))
+            model = make(DecoderConfig.of(config["decoder"]))
         model.load_state_dict(saved.pop("model"))  # strict: what is missing or unexpected is an error
     except Exception as error:
         raise _damaged(path, error) from error

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import train.attention
 from cache.errors import DptrError, WrongUse
 from tests.conftest import picture
-from tests.train.test_decoder import attend
+from tests.train.decoders.by_hand import attend
 from tests.train.test_read import save, tiny
 from train.attention import attention_maps, draw_attention, look
 from train.charset import EOS

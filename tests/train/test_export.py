@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from cache.errors import DptrError, WrongUse
 from cache.fingerprint import Fingerprint
-from train.decoder import Decoder, DecoderConfig
+from train.decoders import DecoderConfig, configure, make
 from train.export import export
 from train.recogniser import Recogniser, RecogniserConfig
-from train.run import Run
+from train.recording import Run
 from vision import Convolution, VisionConfig
 
 FINGERPRINT = Fingerprint(
@@ -27,8 +27,9 @@ def vision(out=32, **changes):
     return VisionConfig((8, 32), (Convolution(24, (4, 8), (4, 8)),), 1, 3, 48, out, **fields)
 
 
-def decoder_config(**changes):
-    return DecoderConfig(**{"memory_width": 32, "width": 32, "depth": 2, "heads": 4, "max_length": 6, **changes})
+def decoder_config(kind="parseq", **changes):
+    shape = {"memory_width": 32, "width": 32, "depth": 2, "heads": 4, "max_length": 6, **changes}
+    return configure(kind, **shape)
 
 
 def scattered(model, end):
@@ -38,14 +39,15 @@ def scattered(model, end):
         for parameter in module.parameters(recurse=False):
             torch.nn.init.normal_(parameter, float(isinstance(module, torch.nn.LayerNorm)), 0.2)
     with torch.no_grad():
-        getattr(model, "decoder", model).positions *= 5
-        getattr(model, "decoder", model).head.bias[0] += end
+        decoder = getattr(model, "decoder", model)
+        getattr(decoder, "queries" if decoder.config.kind == "ctc" else "positions").mul_(5)
+        decoder.head.bias[0] += end
     return model.eval()
 
 
 def saved(folder, model, config):
     run = Run(folder, config)
-    run.save("best.pt", model, 1200, SCORES)
+    run.save_best(model, 1200, SCORES, [])
     run.close()
     return folder
 
@@ -59,8 +61,8 @@ def finetuned(folder, encoder=None, queries=0, end=2.0, **changes):
 
 def pretrained(folder, **changes):
     """A pre-trained run and its decoder."""
-    model = scattered(Decoder(decoder_config(**changes)), 2.0)
-    config = {"decoder": asdict(model.config), "space": "tiny", "fingerprint": asdict(FINGERPRINT)}
+    model = scattered(make(decoder_config(**changes)), 2.0)
+    config = {"decoder": model.config.to_dict(), "space": "tiny", "fingerprint": asdict(FINGERPRINT)}
     return saved(folder, model, config), model
 
 
@@ -112,7 +114,7 @@ def test_pretrained_run_is_its_decoder(tmp_path, say):
     done = export(run, tmp_path / "out", "safetensors", say)
     assert done["kind"] == "pre-trained decoder"
     made = json.loads((tmp_path / "out" / "model.json").read_text())
-    other = Decoder(DecoderConfig(**made["shape"]["decoder"])).eval()
+    other = make(DecoderConfig.of(made["shape"]["decoder"])).eval()
     other.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
     memory = torch.randn(3, 5, 20)
     assert torch.equal(other.read(memory, None)[0], model.read(memory, None)[0])

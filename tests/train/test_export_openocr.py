@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cache.errors import WrongUse
 from tests.train.test_export import finetuned, pictures, pretrained, vision
 from train.charset import CHARACTERS_94, EOS
-from train.decoder import Decoder, DecoderConfig
+from train.decoders.parseq import Config, Decoder
 from train.export import export
 from train.export_openocr import PREFIX, decoder_weights, fmu_weights
 from train.fmu import FMU
@@ -139,7 +139,7 @@ def test_pretrained_run_gives_the_same_logits(tmp_path, say):
 
 def test_released_size_has_the_released_names_and_shapes():
     """DPTR's: depth 6, width 512, 26 positions, 97 ids, a head of 95."""
-    decoder, fmu = Decoder(DecoderConfig()), FMU(512, 8, 0.1)
+    decoder, fmu = Decoder(Config()), FMU(512, 8, 0.1)
 
     def attention(name):
         found = {"in_proj_weight": (1536, 512), "in_proj_bias": (1536,)}

@@ -12,13 +12,16 @@ from pipeline.embed_crops import embed_crops
 from pipeline.tower import space_tower
 from sources.labelled import Labelled
 from tests.conftest import drawn, picture
-from train.decoder import Decoder, DecoderConfig
+from train.attention import look
+from train.decoders import names
+from train.decoders.parseq import Config, Decoder
 from train.evaluate import evaluate_crops, misread_page
 from train.features import CachedTokens
 from train.finetune import Material, build, finetune
 from train.finetune_options import FinetuneOptions, check
 from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.read import read
 from train.result import table
 from train.run import load_recogniser, load_run, pretrained_config
 
@@ -119,6 +122,29 @@ def test_shapes_run(options, material, changes):
     assert done.steps == 3
     recogniser, _, _ = load_recogniser(options.out)
     assert recogniser.config.queries == changes.get("queries", 26)
+
+
+@pytest.mark.parametrize("kind", names())
+def test_every_decoder_runs_evaluates_and_reads(options, material, cache, kind, tmp_path):
+    first = PretrainOptions(cache, ["numbers"], tmp_path / "first", decoder=kind, depth=1, heads=2, batch=32, steps=2)
+    pretrain(replace(first, device="cpu"), print)
+    one = replace(options, init=tmp_path / "first")
+    assert finetune(one, material, print).steps == 3
+    assert load_recogniser(one.out)[0].decoder.config.kind == kind
+    assert evaluate_crops(one.out, material.val, device="cpu").scores.words == 13
+    (tmp_path / "10.png").write_bytes(drawn("10"))
+    (reading,) = read(one.out, [str(tmp_path / "10.png")], "cpu")
+    assert 0 <= reading.confidence <= 1
+    if kind != "parseq":
+        with pytest.raises(WrongUse, match=f"wants a parseq decoder, and this run has {kind}"):
+            look(one.out, [str(tmp_path / "10.png")], tmp_path / "looked.png", "cpu")
+        with pytest.raises(WrongUse, match=f"the decoder {kind} has no permutations"):
+            build(replace(one, permutations=2), material)
+
+
+def test_permutations_are_those_of_pretraining_unless_given(options, material):
+    assert build(options, material)[0].decoder.config.permutations == 6
+    assert build(replace(options, permutations=2), material)[0].decoder.config.permutations == 2
 
 
 def test_vit_from_scratch_runs(options, material):
@@ -256,7 +282,7 @@ def test_unequal_widths_are_bridged():
     from vision import Convolution, VisionConfig
 
     vision = VisionConfig((16, 32), (Convolution(16, (8, 8), (8, 8)),), 1, 2, 32, 20)
-    recogniser = Recogniser(RecogniserConfig(vision, DecoderConfig(24, 16, 1, 2), 6)).eval()
+    recogniser = Recogniser(RecogniserConfig(vision, Config(24, 16, 1, 2), 6)).eval()
     assert recogniser.memory(torch.zeros(2, 3, 16, 32, dtype=torch.uint8)).shape == (2, 6, 24)
     assert isinstance(recogniser.decoder, Decoder)
     texts, confidences = recogniser.read(torch.randint(0, 256, (2, 3, 16, 32), dtype=torch.uint8))

@@ -16,10 +16,10 @@ from cache.errors import DptrError, WrongUse
 from tests.conftest import picture
 from tests.sources.test_words import write_lmdb
 from train.charset import EOS
-from train.decoder import DecoderConfig
+from train.decoders.parseq import Config
 from train.read import PictureReading, read, upright
 from train.recogniser import Recogniser, RecogniserConfig
-from train.run import Run
+from train.recording import Run
 from vision import Convolution, VisionConfig, stretched
 
 
@@ -28,7 +28,7 @@ def tiny(queries=5, class_token=True, depth=2):
     torch.manual_seed(3)
     stem = (Convolution(16, (8, 8), (8, 8)),)
     vision = VisionConfig((16, 64), stem, layers=1, heads=2, feed=32, out=24, class_token=class_token)
-    decoder = DecoderConfig(24, width=32, depth=depth, heads=4, max_length=8)
+    decoder = Config(24, width=32, depth=depth, heads=4, max_length=8)
     recogniser = Recogniser(RecogniserConfig(vision, decoder, queries)).eval()
     with torch.no_grad():
         for name, parameter in recogniser.named_parameters():  # away from the start, so that pictures and errors show
@@ -41,7 +41,7 @@ def tiny(queries=5, class_token=True, depth=2):
 def save(folder, recogniser):
     """A run as `dptr finetune` leaves it."""
     run = Run(folder, {"device": "cpu", "precision": "fp32", "recogniser": recogniser.config.to_dict()})
-    run.save("best.pt", recogniser, 7, {"word_accuracy": 0.5})
+    run.save_best(recogniser, 7, {"word_accuracy": 0.5}, [])
     run.close()
     return folder
 

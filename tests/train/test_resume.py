@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_named(options, whole):
 
 
 def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monkeypatch):
-    from train.decoder import Decoder
+    from train.decoders.parseq import Decoder
 
     loss, calls = Decoder.loss, []
 

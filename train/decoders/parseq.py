@@ -1,44 +1,57 @@
 """A PARSeq-style decoder: permutation language modelling to train, left to right with refinement to read.
 
-Shape letters as in layers.py; S is the length of the input BOS + characters, as long as the output characters + EOS.
+Bautista and Atienza, ECCV 2022, arXiv 2207.06966. Shape letters as in layers.py; S is the length of the input BOS +
+characters, as long as the output characters + EOS.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.charset import CHARACTERS_94, EOS, Charset
+from cache.errors import WrongUse
+from train.charset import EOS
+from train.decoders import DecoderConfig, TextDecoder, ended_at_eos
 from train.dropout import Dropout
-from train.layers import DecoderLayer, KeysValues, initialise
-from train.permutations import attention_masks
+from train.layers import DecoderLayer, KeysValues, initialise, rows_of
+from train.permutations import attention_masks, draw_permutations, order_count
 
 TOGETHER = 8  # words whose lengths differ by less are refined together, so that long ones do not make all long
 
 
 @dataclass(frozen=True)
-class DecoderConfig:
-    """All that decides a decoder's shape. The defaults are the released ones for a memory of width 512."""
+class Config(DecoderConfig):
+    """PARSeq's has one field more."""
 
-    memory_width: int = 512
-    width: int = 512
-    depth: int = 6
-    heads: int = 8
-    dropout: float = 0.1
-    max_length: int = 25  # characters
-    characters: str = CHARACTERS_94
+    permutations: int = 6  # orders in which a batch's characters are predicted: 1, or an even number
 
 
-class Decoder(nn.Module):
-    """Reads text out of a memory (B, M, D)."""
+class Decoder(TextDecoder):
+    """Every character is predicted from those before it in some order: while reading, from any that are known."""
 
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.charset = Charset(config.characters)
+    architecture = (
+        "Input 0 is BOS, input n the n-th character. content[0] = embedding[BOS] sqrt(width), content[n] = "
+        "embedding[id] sqrt(width) + positions[n - 1]; query[n] = positions[n] and predicts character n + 1 or EOS. "
+        "Each layer, for both streams alike: x += self_attention(norm_query(query) or norm_content(content), over "
+        "norm_content(content)), x += cross_attention(norm_cross(x), over the memory as it is), x += "
+        "feed.3(GELU(feed.0(norm_feed(x)))). keys_and_values gives keys, then values. Logits are head(norm(query)) "
+        "over EOS and the characters."
+    )
+    reading: ClassVar = {
+        "refinements": 1,
+        "how": "First left to right: query n and content n see inputs 0 to n; the most probable id is the next input, "
+        "up to EOS. Then one refinement, all positions at once: content as before; query n sees every input but n + 1, "
+        "the character that it predicts; nobody sees inputs from the first EOS on. The text ends before the first EOS; "
+        "its confidence is the product of the probabilities (softmax) of its characters and that EOS.",
+    }
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
         W = config.width
         self.embedding = nn.Embedding(self.charset.ids, W)
         self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
@@ -51,13 +64,15 @@ class Decoder(nn.Module):
         self.apply(initialise)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
-    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor) -> Tensor:
+    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over all predicted characters of all permutations, a scalar.
 
-        memory (B, M, D), memory_mask (B, M) True where there is a row, targets (B, S + 1) as `Charset.encode` gives
-        them, orders (K, S + 1) as `draw_permutations` does. EOS is predicted in the first two orders only; PAD never.
+        Arguments as in TextDecoder, and orders (K, S + 1) as `draw_permutations` gives them; none: drawn now, from
+        torch's global generator. EOS is predicted in the first two orders only; PAD never.
         """
         pad = self.charset.pad
+        if orders is None:
+            orders = draw_permutations(targets.shape[1] - 2, self.config.permutations).to(targets.device)
         inputs, outputs = targets[:, :-1], targets[:, 1:]
         B, S = inputs.shape
         K = len(orders)
@@ -72,10 +87,11 @@ class Decoder(nn.Module):
         total = F.cross_entropy(logits.flatten(0, 2).float(), wanted.flatten(), ignore_index=pad, reduction="sum")
         return total / (wanted != pad).sum()
 
-    def predictions(self, targets: Tensor, orders: Tensor) -> Tensor:
-        """Over how many predictions the loss of the same arguments is a mean, a scalar."""
+    def predictions(self, targets: Tensor) -> Tensor:
+        """As TextDecoder: each character in every order, EOS in two."""
+        K = order_count(targets.shape[1] - 2, self.config.permutations)
         characters = (targets[:, 1:] != self.charset.pad).sum() - len(targets)
-        return characters * len(orders) + len(targets) * min(2, len(orders))
+        return characters * K + len(targets) * min(2, K)
 
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
@@ -92,7 +108,7 @@ class Decoder(nn.Module):
             for group in (lengths // TOGETHER).unique():
                 rows = (lengths // TOGETHER == group).nonzero()[:, 0]
                 mask = None if memory_mask is None else memory_mask[rows]
-                parts = _rows(content, rows), _rows(keys_values, rows)
+                parts = rows_of(content, rows), rows_of(keys_values, rows)
                 ids[rows], shares[rows] = self._refine(before[rows], *parts, mask)
         return ended_at_eos(ids, shares)
 
@@ -149,9 +165,9 @@ class Decoder(nn.Module):
                 ended.append((rows, past))
                 break
             if bool(gone.any()):
-                ended.append((rows[gone], _rows(past, gone)))
+                ended.append((rows[gone], rows_of(past, gone)))
                 rows, last = rows[going], last[going]
-                memory, past = _rows(memory, going), _rows(past, going)
+                memory, past = rows_of(memory, going), rows_of(past, going)
                 memory_mask = None if memory_mask is None else memory_mask[going]
         return ids, shares, _gathered(ended, B)
 
@@ -195,8 +211,11 @@ class Decoder(nn.Module):
         return F.pad(found, (0, rest), value=EOS), F.pad(found_shares, (0, rest), value=1.0)
 
 
-def _rows(keys_values: list[KeysValues], rows: Tensor) -> list[KeysValues]:
-    return [(keys[rows], values[rows]) for keys, values in keys_values]
+def only_parseq(decoder: TextDecoder, what: str, instead: str) -> Decoder:
+    """The decoder itself. WrongUse if it is of another kind: what wants a parseq, and what to do instead."""
+    if not isinstance(decoder, Decoder):
+        raise WrongUse(f"{what} wants a parseq decoder, and this run has {decoder.config.kind}: {instead}.")
+    return decoder
 
 
 def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[KeysValues]:
@@ -213,14 +232,3 @@ def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[Keys
             both.append(whole)
         gathered.append((both[0], both[1]))
     return gathered
-
-
-def ended_at_eos(ids: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and probabilities (B, S) with EOS and 1 for whatever stands behind the first EOS of a row."""
-    ended = (ids == EOS).cumsum(-1) > 0
-    return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
-
-
-def confidence(shares: Tensor) -> Tensor:
-    """How sure a reading is, (B,): the product of the probabilities (B, S) of its characters and of its end."""
-    return shares.prod(-1)

@@ -1,0 +1,118 @@
+"""Decoders are parts: a module of this package is one kind, known by its name, and nothing else lists them.
+
+Each has a `Config` and a `Decoder` that fill the two classes below; whoever adds a module has added a decoder.
+Shape letters: B batch, M memory rows, D memory width, S the length of the output, characters + EOS.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cache.errors import WrongUse
+from train.charset import CHARACTERS_94, EOS, Charset
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """What decides the shape of any decoder. The defaults are the released ones for a memory of width 512."""
+
+    memory_width: int = 512
+    width: int = 512
+    depth: int = 6
+    heads: int = 8
+    dropout: float = 0.1
+    max_length: int = 25  # characters
+    characters: str = CHARACTERS_94
+
+    @property
+    def kind(self) -> str:
+        """The name of the module that it is of."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> "DecoderConfig":
+        """Inverse of `to_dict`. Runs from before there were kinds name none: they are of parseq."""
+        rest = dict(fields)
+        made: DecoderConfig = _part(rest.pop("kind", "parseq")).Config(**rest)
+        return made
+
+
+class TextDecoder(nn.Module, ABC):
+    """Reads text out of a memory (B, M, D)."""
+
+    architecture: ClassVar[str]  # for those who rebuild it without this project
+    reading: ClassVar[dict[str, Any]]  # the same of how it reads, at least under "how"
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.charset = Charset(config.characters)
+
+    @abstractmethod
+    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
+        """The mean loss of a character, a scalar.
+
+        memory (B, M, D), memory_mask (B, M) True where there is a row (None: everywhere), targets (B, S + 1) as
+        `Charset.encode` gives them.
+        """
+
+    def predictions(self, targets: Tensor) -> Tensor:
+        """Over how many predictions the loss of these targets is a mean, a scalar: of the characters and EOS."""
+        return (targets[:, 1:] != self.charset.pad).sum()
+
+    @abstractmethod
+    def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Most probable ids, (B, max_length + 1), EOS behind the text, and their probabilities, 1 behind the text.
+
+        A row's reading does not depend on the rows beside it.
+        """
+
+
+def names() -> list[str]:
+    """The kinds of decoders there are."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def configure(kind: str, **fields: Any) -> DecoderConfig:
+    """The configuration of a decoder of this kind; fields that are None keep their defaults.
+
+    WrongUse if there is no such kind, or it has no such field.
+    """
+    config = _part(kind).Config
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name in given.keys() - config.__dataclass_fields__.keys():
+        raise WrongUse(f"the decoder {kind} has no {name.replace('_', ' ')}: leave out --{name.replace('_', '-')}.")
+    made: DecoderConfig = config(**given)
+    return made
+
+
+def make(config: DecoderConfig) -> TextDecoder:
+    """A new decoder."""
+    made: TextDecoder = _part(config.kind).Decoder(config)
+    return made
+
+
+def ended_at_eos(ids: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids and probabilities (B, S) with EOS and 1 for whatever stands behind the first EOS of a row."""
+    ended = (ids == EOS).cumsum(-1) > 0
+    return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
+
+
+def confidence(shares: Tensor) -> Tensor:
+    """How sure a reading is, (B,): the product of the probabilities (B, S) of its characters and of its end."""
+    return shares.prod(-1)
+
+
+def _part(kind: str) -> Any:
+    if kind not in names():
+        raise WrongUse(f"there is no decoder '{kind}': choose one of {', '.join(names())}.")
+    return import_module(f"{__name__}.{kind}")

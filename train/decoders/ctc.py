@@ -1,0 +1,97 @@
+"""Connectionist temporal classification over learned queries: frames that each write a character or nothing.
+
+CRNN's kind of output (Shi, Bai and Yao, arXiv 1507.05717; the loss is Graves et al., ICML 2006). CRNN's frames are
+columns of a picture; a memory has none, so T learned queries gather frames from it and, in place of CRNN's LSTM, look
+at each other. T is twice the longest text: as many as one needs that repeats a single character, with a blank between.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.charset import EOS
+from train.decoders import DecoderConfig, TextDecoder
+from train.dropout import Dropout
+from train.layers import Layer, initialise
+
+BLANK = EOS  # nobody predicts EOS here, so the head has a place for it, and the frames behind the text are EOS already
+
+
+@dataclass(frozen=True)
+class Config(DecoderConfig):
+    """What every decoder has."""
+
+
+class Decoder(TextDecoder):
+    """Frames from learned queries: self-attention among them, cross-attention on the memory."""
+
+    architecture = (
+        "x = queries, one for each frame, twice as many as the longest text has characters. Each layer: x += "
+        "self_attention(norm_self(x), over norm_self(x)), where all see all; x += cross_attention(norm_cross(x), over "
+        "the memory as it is); x += feed.3(GELU(feed.0(norm_feed(x)))). keys_and_values gives keys, then values. "
+        "Logits are head(norm(x)) over the blank, which has the id of EOS, and the characters."
+    )
+    reading: ClassVar = {
+        "how": "All frames at once: the most probable id of each; frames in a row with the same id count once, then "
+        "blanks are left out. The text's confidence is the product of the probabilities (softmax) of its characters, "
+        "each that of its best frame, and of the least sure blank.",
+    }
+    layers: Any  # an nn.ModuleList, whose items have no type
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        W = config.width
+        self.queries = nn.Parameter(torch.empty(2 * config.max_length, W))
+        self.layers = nn.ModuleList(
+            Layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(W)
+        self.head = nn.Linear(W, self.charset.head)
+        self.dropout = Dropout(config.dropout)
+        self.apply(initialise)
+        nn.init.trunc_normal_(self.queries, std=0.02)
+
+    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
+        """-log of the probability that the frames write the words, as a mean over all their characters."""
+        written = (targets[:, 1:] != EOS) & (targets[:, 1:] != self.charset.pad)
+        logits = self._logits(memory, memory_mask).float()  # in bf16 the CPU has no such loss
+        B, T, _ = logits.shape
+        lengths = written.sum(-1)
+        frames = torch.full((B,), T, device=lengths.device)
+        likely = logits.log_softmax(-1).transpose(0, 1)  # (T, B, head)
+        total = F.ctc_loss(likely, targets[:, 1:][written], frames, lengths, BLANK, reduction="sum")
+        return total / lengths.sum()
+
+    def predictions(self, targets: Tensor) -> Tensor:
+        """As TextDecoder; no frame predicts EOS."""
+        return super().predictions(targets) - len(targets)
+
+    @torch.inference_mode()
+    def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As TextDecoder, in one pass; a text longer than max_length is cut off there.
+
+        The probability of a character is that of its best frame; the end's, since no frame writes it, is that of the
+        least sure blank: 1 if there is none.
+        """
+        frame_shares, frame_ids = self._logits(memory, memory_mask).float().softmax(-1).max(-1)  # (B, T)
+        B, steps = len(memory), self.config.max_length + 1
+        blank = frame_ids == BLANK
+        begins = ~blank & (frame_ids != F.pad(frame_ids[:, :-1], (1, 0), value=BLANK))
+        place = begins.cumsum(-1) - 1  # which character a frame is of
+        place = place.where(~blank & (place < steps - 1), steps)  # of none: a column that is cut off
+        ids = torch.full((B, steps + 1), EOS, device=memory.device).scatter_(1, place, frame_ids)
+        shares = torch.zeros(B, steps + 1, device=memory.device).scatter_reduce_(1, place, frame_shares, "amax")
+        ids, shares = ids[:, :steps], shares[:, :steps]
+        shares = shares.masked_fill(ids == EOS, 1.0)
+        ends = (ids != EOS).sum(-1, keepdim=True)
+        return ids, shares.scatter_(1, ends, frame_shares.masked_fill(~blank, 1.0).amin(-1, keepdim=True))
+
+    def _logits(self, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+        """(B, T, head)."""
+        x = self.dropout(self.queries.expand(len(memory), -1, -1))
+        for layer in self.layers:
+            x, _ = layer(x, layer.cross_attention.keys_values(memory), None, memory_mask)
+        return torch.as_tensor(self.head(self.norm(x)))

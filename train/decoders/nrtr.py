@@ -1,0 +1,100 @@
+"""A left-to-right Transformer decoder: each character is predicted from those before it, in training and in reading.
+
+NRTR's kind (Sheng, Chen and Xu, ICDAR 2019, arXiv 1806.00926), with learned positions and norms before each part, as
+the other decoders here have them. S is the length of the input BOS + characters, R a number of rows that go on.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.charset import EOS
+from train.decoders import DecoderConfig, TextDecoder
+from train.dropout import Dropout
+from train.layers import KeysValues, Layer, initialise, rows_of
+
+
+@dataclass(frozen=True)
+class Config(DecoderConfig):
+    """What every decoder has."""
+
+
+class Decoder(TextDecoder):
+    """Causal self-attention over what was read, cross-attention on the memory."""
+
+    architecture = (
+        "Input 0 is BOS, input n the n-th character. x[n] = embedding[id] sqrt(width) + positions[n] and predicts "
+        "character n + 1 or EOS. Each layer: x += self_attention(norm_self(x), over norm_self(x)), where n sees 0 to "
+        "n; x += cross_attention(norm_cross(x), over the memory as it is); x += feed.3(GELU(feed.0(norm_feed(x)))). "
+        "keys_and_values gives keys, then values. Logits are head(norm(x)) over EOS and the characters."
+    )
+    reading: ClassVar = {
+        "how": "Left to right: the most probable id is the next input, up to EOS. The text ends before it; its "
+        "confidence is the product of the probabilities (softmax) of its characters and that EOS.",
+    }
+    layers: Any  # an nn.ModuleList, whose items have no type
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        W = config.width
+        self.embedding = nn.Embedding(self.charset.ids, W)
+        self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
+        self.layers = nn.ModuleList(
+            Layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(W)
+        self.head = nn.Linear(W, self.charset.head)
+        self.dropout = Dropout(config.dropout)
+        self.apply(initialise)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of each character and EOS, given all that come before it; PAD is never predicted."""
+        inputs, outputs = targets[:, :-1], targets[:, 1:]
+        S = inputs.shape[1]
+        causal = torch.ones(S, S, dtype=torch.bool, device=inputs.device).tril()  # so nobody sees what follows EOS
+        x = self.dropout(self._embed(inputs, 0))
+        for layer, keys_values in zip(self.layers, self._keys_values(memory), strict=True):
+            x, _ = layer(x, keys_values, causal, memory_mask)
+        logits = self.head(self.norm(x))
+        return F.cross_entropy(logits.flatten(0, 1).float(), outputs.flatten(), ignore_index=self.charset.pad)
+
+    @torch.inference_mode()
+    def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As TextDecoder. Keys and values of what was read are kept from step to step, and rows that ended leave."""
+        B, steps = len(memory), self.config.max_length + 1
+        ids = torch.full((B, steps), EOS, device=memory.device)
+        shares = torch.ones(B, steps, device=memory.device)
+        rows = torch.arange(B, device=memory.device)  # those not yet ended
+        last = torch.full((B, 1), self.charset.bos, device=memory.device)
+        keys_values = self._keys_values(memory)
+        past: Sequence[KeysValues | None] = [None] * len(self.layers)
+        for step in range(steps):
+            x, seen = self._embed(last, step), []
+            for layer, source, old in zip(self.layers, keys_values, past, strict=True):
+                x, new = layer(x, source, None, memory_mask, old)  # (R, 1, W)
+                seen.append(new)
+            share, last = self.head(self.norm(x)).float().softmax(-1).max(-1)  # (R, 1)
+            ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
+            going = last[:, 0] != EOS
+            if not bool(going.any()):
+                break
+            if not bool(going.all()):
+                rows, last = rows[going], last[going]
+                keys_values, seen = rows_of(keys_values, going), rows_of(seen, going)
+                memory_mask = None if memory_mask is None else memory_mask[going]
+            past = seen
+        return ids, shares
+
+    def _embed(self, inputs: Tensor, start: int) -> Tensor:
+        """(B, S) ids at positions from `start` on, to (B, S, W)."""
+        positions = self.positions[start : start + inputs.shape[1]]
+        return torch.as_tensor(self.embedding(inputs) * math.sqrt(self.config.width) + positions)
+
+    def _keys_values(self, memory: Tensor) -> list[KeysValues]:
+        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
