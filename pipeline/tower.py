@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cache.errors import WrongUse
 from cache.space import Space
 from pipeline.encoder import Encoder, space_encoder
+from pipeline.visual import Visual, visual_tower
 from vision import Convolution, ImageEncoder, Pair, VisionConfig
 
 AGREE = 1e-3  # largest difference of a token's value from open_clip's, as a share of the largest value
@@ -36,7 +37,7 @@ def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = 
 
 
 def convert(encoder: Encoder) -> ImageEncoder:
-    """The encoder's image tower, whose model must be fp32. WrongUse if it is of another kind or comes out otherwise."""
+    """The encoder's image tower in fp32. WrongUse if it is of another kind or comes out otherwise."""
     visual, model = encoder.model.visual, encoder.fingerprint.model
     preprocess = encoder.preprocess_config
     look = {"mean": tuple(preprocess.mean), "std": tuple(preprocess.std), "size": tuple(preprocess.input_size[1:])}
@@ -52,9 +53,9 @@ def convert(encoder: Encoder) -> ImageEncoder:
     tower = ImageEncoder(config).eval()
     tower.load_state_dict(weights)
     picture = torch.randn(1, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
+    theirs_at_work = Visual(visual_tower(visual, model), preprocess, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
-        ours = tower(picture)
-    theirs = torch.from_numpy(encoder.image_tokens(picture)).float()
+        ours, theirs = tower(picture), theirs_at_work(picture)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() < AGREE * theirs.abs().max()):
         raise WrongUse(f"the image tower of {model} does not compute what it should here: use --encoder vit.")
     return tower

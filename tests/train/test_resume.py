@@ -90,11 +90,12 @@ def started(options: PretrainOptions, *more: str) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_killed_processes_go_on(options, tmp_path, number):
-    long = replace(options, steps=600, eval_every=40)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_processes_go_on(options, tmp_path, number, monkeypatch):
+    monkeypatch.undo()  # the processes log as they do
+    long = replace(options, steps=400, eval_every=40)
     undisturbed = replace(long, out=tmp_path / "undisturbed")
-    assert subprocess.run([sys.executable, *command(undisturbed)], capture_output=True).returncode == 0
+    pretrain(undisturbed, print)
     process = started(long)
     deadline = time.monotonic() + 60
     while not steps_of(long.out) and time.monotonic() < deadline:
@@ -103,7 +104,7 @@ def test_killed_processes_go_on(options, tmp_path, number):
     process.send_signal(number)
     _, said = process.communicate()
     reached = load_checkpoint(long.out, LAST)["step"]
-    assert 0 < reached < 600
+    assert 0 < reached < 400
     if number == signal.SIGKILL:
         assert process.returncode == -number
     else:
@@ -201,7 +202,7 @@ def test_two_ranks_learn_what_one_does(options, tmp_path):
 
 
 def test_stopped_ranks_go_on_together(options, tmp_path):
-    two = replace(options, steps=400, eval_every=100)
+    two = replace(options, steps=160, eval_every=40)
     whole = replace(two, out=tmp_path / "whole")
     assert run_ranks(2, whole).returncode == 0
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
