@@ -125,6 +125,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, KeysValues]:
         """Both streams (B, K, S, W) one layer on, and the content's keys and values.
 
+        Content that is alike in all permutations, as before the first layer, may come once, (B, 1, S, W).
         memory: `cross_attention.keys_values` of (B, M, D), the same for all permutations. self_mask (B, K, 2 S, S),
         queries' rows first; memory_mask (B, M). `past` holds keys and values of content that came before, for decoding
         character by character. The content that leaves the last layer is read by nobody and is not computed.
@@ -134,6 +135,10 @@ class DecoderLayer(nn.Module):
         source = self.self_attention.keys_values(norm_content.flatten(0, 1))
         if past is not None:
             source = joined(past, source)
+        if content.shape[1] < query.shape[1]:
+            K = query.shape[1]
+            source = source[0].repeat_interleave(K, 0), source[1].repeat_interleave(K, 0)
+            content, norm_content = content.expand(-1, K, -1, -1), norm_content.expand(-1, K, -1, -1)
         x, norm_x = query, self.norm_query(query)
         if not last:
             x, norm_x = torch.cat([query, content], 2), torch.cat([norm_x, norm_content], 2)  # (B, K, 2 S, W)

@@ -80,7 +80,7 @@ class Decoder(TextDecoder):
         readable = (inputs != pad) & (inputs != EOS)  # (B, S)
         mask = torch.cat([query_mask, content_mask], 1) & readable[:, None, None]  # (B, K, 2 S, S)
         query = self.dropout(self.positions[:S].expand(B, K, -1, -1))
-        content = self.dropout(self._embed(inputs)).unsqueeze(1).expand(-1, K, -1, -1)
+        content = self.dropout(self._embed(inputs)).unsqueeze(1)  # (B, 1, S, W): as yet alike in all orders
         logits = self._run(query, content, self.memory_keys_values(memory), mask, memory_mask)
         wanted = outputs[:, None].repeat(1, K, 1)
         wanted[:, 2:][wanted[:, 2:] == EOS] = pad
