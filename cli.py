@@ -154,6 +154,7 @@ def pretrain(
     held_out: Annotated[float, typer.Option(help="Share of words kept from training, by a hash of the word.")] = 0.05,
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations (default: a tenth).")] = None,
     eval_words: Annotated[int, typer.Option(help="Held-out words read at each evaluation, at most.")] = 1000,
+    ema: Annotated[float, typer.Option(help="Decay of the average of weights that is kept as best; 0: none.")] = 0,
     seed: Annotated[int, typer.Option(help="Of weights, order, permutations and perturbation.")] = 0,
     resume: Resume = "auto",
     reader: Annotated[str, typer.Option(help="Memories are resident, mapped or streamed; auto: by size.")] = "auto",

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from machine import autocast
+from train.average import Average
 from train.pace import Found, Labelled, Numbered, Pace, Progress
 from train.recording import Run
 from train.schedule import one_cycle
@@ -62,6 +63,7 @@ class Loop:
             # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
             torch.backends.cuda.enable_flash_sdp(False)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
+        self.average = Average(model, pace.ema) if pace.ema else None
         self.progress = Progress()
         self._since = _Since([], [], 0.0)
         self._last: Labelled = _Earlier()
@@ -129,6 +131,8 @@ class Loop:
             value.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
             self.optimizer.step()
+        if self.average:
+            self.average.update(step)
         return value.detach().float()
 
     def _report(self, bar: Any) -> None:
@@ -175,12 +179,14 @@ class Loop:
         if not self.ranks.first:
             return
         self.model.eval()
-        found, step, progress = evaluate(), self.progress.step, self.progress
-        self.run.log(step, "held_out", found.scores)
-        bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
-        if progress.best_rank is None or found.rank >= progress.best_rank:
-            progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
-            self.run.save_best(self.model, step, found.scores, found.readings)
+        step, progress = self.progress.step, self.progress
+        with self.average.shown() if self.average else nullcontext():
+            found = evaluate()
+            self.run.log(step, "held_out", found.scores)
+            bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
+            if progress.best_rank is None or found.rank >= progress.best_rank:
+                progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
+                self.run.save_best(self.model, step, found.scores, found.readings)
 
     def _save(self) -> None:
         losses = self._means()
@@ -192,6 +198,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
             "losses": losses,
+            "average": self.average.weights if self.average else [],
             "seen": self._since.seen,
         }
         self.run.save(self.model, self.progress.step, self.progress.best_scores or {}, training)
@@ -201,6 +208,9 @@ class Loop:
         training = state["training"]
         self.optimizer.load_state_dict(training["optimizer"])
         self.progress = Progress(**training["progress"])
+        if self.average:
+            for weight, saved in zip(self.average.weights, training["average"], strict=True):
+                weight.copy_(saved)
         losses = [torch.tensor(value, device=self.pace.device) for value in training["losses"]]
         self._since = _Since(losses, [_Earlier()] * len(losses), 0.0, training["seen"])
 

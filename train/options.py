@@ -41,6 +41,7 @@ class PretrainOptions:
     held_out: float = 0.05  # share of words kept from training
     eval_every: int | None = None  # a tenth of the steps
     eval_words: int = 1000
+    ema: float = 0.0  # decay of the average of the weights that is evaluated and kept; 0: the weights themselves
     seed: int = 0
     resume: str = "auto"  # continue what is in `out`; "never"; or a run or checkpoint to go on from
     reader: str = "auto"  # by the size of the states: resident, mapped or streamed
@@ -117,5 +118,7 @@ def check(options: PretrainOptions) -> None:
     check_counts(options, given, ("width", "heads", "permutations", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:
         raise WrongUse(f"--held-out is a share between 0 and 1, not {options.held_out}.")
+    if not 0 <= options.ema < 1:
+        raise WrongUse(f"--ema is a decay from 0 to below 1, not {options.ema}.")
     if not 0 <= options.dropout < 1:
         raise WrongUse(f"--dropout is a share from 0 to below 1, not {options.dropout}.")

@@ -39,6 +39,7 @@ class Pace:
     device: torch.device
     precision: str
     seed: int = 0
+    ema: float = 0.0  # decay of the average of weights that is evaluated and kept as best; 0: the weights themselves
     ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
 
 

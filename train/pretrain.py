@@ -109,7 +109,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         say(f"going on from step {run.state['step']:,}")
     groups = [{"params": list(decoder.parameters()), "peak": chosen.lr}]
     plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
-    loop = Loop("pretrain", decoder, groups, replace(chosen.pace, seed=options.seed, ranks=ranks), run)
+    loop = Loop("pretrain", decoder, groups, replace(chosen.pace, seed=options.seed, ema=options.ema, ranks=ranks), run)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 
 import train.loop
 from cache.errors import DptrError, WrongUse
+from train.decoders import DecoderConfig, make
 from train.options import PretrainOptions
 from train.pretrain import pretrain
 from train.run import LAST, load_checkpoint, steps_of
@@ -76,6 +77,39 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monk
         whole[1].best_step,
         whole[1].scores,
     )
+
+
+def test_average_of_the_weights_is_what_it_says_and_goes_on(options, tmp_path, monkeypatch):
+    """Against an average computed from the weights of every step."""
+    seen, step = [], train.loop.Loop.step
+
+    def noted(self, number, *more):
+        loss = step(self, number, *more)
+        seen.append([p.detach().clone() for p in self.model.parameters()])
+        if number == 17 and len(seen) == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(train.loop.Loop, "step", noted)
+    averaged = replace(options, ema=0.9, eval_every=33)
+    with pytest.raises(Stopped) as stopped:
+        pretrain(averaged, print)
+    assert stopped.value.exit_code == 130
+    pretrain(averaged, print)
+    assert len(seen) == 33
+    torch.manual_seed(averaged.seed)
+    first = list(make(configured(averaged.out)).parameters())
+    expected = [p.detach().clone() for p in first]
+    for number, weights_then in enumerate(seen, 1):
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = [decay * a + (1 - decay) * b for a, b in zip(expected, weights_then, strict=True)]
+    best, last = load_checkpoint(averaged.out), load_checkpoint(averaged.out, LAST)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(expected, best["model"].values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(seen[-1], last["model"].values(), strict=True))
+
+
+def configured(run: Path) -> DecoderConfig:
+    return DecoderConfig.of(json.loads((run / "config.json").read_text())["decoder"])
 
 
 def command(options: PretrainOptions, *more: str) -> list[str]:
