@@ -52,7 +52,7 @@ def whole(options, tmp_path):
     return done.out, pretrain(done, print)
 
 
-@pytest.mark.parametrize("stop", [1, 4, 12, 13, 17, 20, 24, 32])
+@pytest.mark.parametrize("stop", [1, 12, 17, 24, 32])
 def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monkeypatch):
     step = train.loop.Loop.step
 
@@ -218,35 +218,45 @@ def run_ranks(count: int, options: PretrainOptions, *more: str) -> subprocess.Co
     return subprocess.run([sys.executable, *launch, *command(options, *more)], capture_output=True, text=True)
 
 
-def test_two_ranks_learn_what_one_does(options, tmp_path):
-    """Without dropout and perturbation, and with orders that are not drawn, nothing depends on the rank."""
-    plain = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
-    one, two = replace(options, out=tmp_path / "one", steps=60), replace(options, out=tmp_path / "two", steps=60)
-    alone = subprocess.run([sys.executable, *command(one, *plain)], capture_output=True, text=True)
+PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
+
+
+@pytest.fixture(scope="module")
+def two(cache, tmp_path_factory):
+    """A run of two ranks without dropout and perturbation, with orders that are not drawn: nothing follows the rank."""
+    out = tmp_path_factory.mktemp("ranks") / "two"
+    options = PretrainOptions(cache, ["numbers"], out, steps=160, eval_every=40)
+    done = run_ranks(2, options, *PLAIN)
+    assert done.returncode == 0, done.stderr
+    return options, done
+
+
+def test_two_ranks_learn_what_one_does(two, tmp_path):
+    options, both = two
+    one = replace(options, out=tmp_path / "one")
+    alone = subprocess.run([sys.executable, *command(one, *PLAIN)], capture_output=True, text=True)
     assert alone.returncode == 0, alone.stderr
-    both = run_ranks(2, two, *plain)
-    assert both.returncode == 0, both.stderr
     assert "2 ranks, each with 32 words of a step" in both.stderr
     assert both.stdout.count("run ") == 1  # one rank speaks
-    for a, b in zip(figures(one.out), figures(two.out), strict=True):
+    for a, b in zip(figures(one.out), figures(options.out), strict=True):
         assert a[:2] == b[:2]
         if a[1] == "train":
             assert abs(a[2] - b[2]) < 1e-4
-    assert len(list((two.out / "tensorboard").glob("events*"))) == 1
+    assert len(list((options.out / "tensorboard").glob("events*"))) == 1
 
 
-def test_stopped_ranks_go_on_together(options, tmp_path):
-    two = replace(options, steps=160, eval_every=40)
-    whole = replace(two, out=tmp_path / "whole")
-    assert run_ranks(2, whole).returncode == 0
+def test_stopped_ranks_go_on_together(two, tmp_path):
+    again = replace(two[0], out=tmp_path / "again")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.Popen(
-        [sys.executable, *launch, *command(two)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, *launch, *command(again, *PLAIN)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not steps_of(two.out) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not steps_of(again.out) and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    assert run_ranks(2, two).returncode == 0
-    assert figures(two.out) == figures(whole.out)
+    assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
+    done = run_ranks(2, again, *PLAIN)
+    assert "going on from step" in done.stderr
+    assert figures(again.out) == figures(two[0].out)
