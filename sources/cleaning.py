@@ -17,9 +17,10 @@ def clean(text: str) -> str:
 
 
 def clean_unicode(text: str) -> str:
-    """NFC, all whitespace removed: a letter and its accent are one character, and nothing is lost.
+    """All whitespace removed, NFC: a letter and its accent are one character, and nothing is lost.
 
     >>> clean_unicode("Cafe\u0301 ole")
     'Caféole'
     """
-    return "".join(unicodedata.normalize("NFC", text).split())
+    # spaces first: NFC sorts the accents of a letter, also those that a space kept apart
+    return unicodedata.normalize("NFC", "".join(text.split()))
