@@ -2,10 +2,11 @@
 
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cache.errors import WrongUse
 
@@ -50,6 +51,11 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bf16 for matrix products and fp32 for sums where `precision` is bf16; otherwise nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def differentiable_attention(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU attention in plain products: its fused kernel's backward pass takes five times as long."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:

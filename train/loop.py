@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
-from machine import autocast
+from machine import autocast, differentiable_attention
 from train.average import Average
 from train.pace import Found, Labelled, Numbered, Pace, Progress
 from train.recording import Run
@@ -59,9 +59,6 @@ class Loop:
 
     def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
-        if pace.device.type == "cpu":
-            # governs the CPU's flash kernel too, whose backward pass takes five times as long as plain attention
-            torch.backends.cuda.enable_flash_sdp(False)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.average = Average(model, pace.ema) if pace.ema else None
         self.progress = Progress()
@@ -122,8 +119,9 @@ class Loop:
         torch.manual_seed(_seed(self.pace.seed, step, self.ranks.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
+        device = self.pace.device
         with self._utilisation.watch(step % LOG_EVERY == 2, len(batch)):
-            with autocast(self.pace.device, self.pace.precision):
+            with differentiable_attention(device), autocast(device, self.pace.precision):
                 value, count = loss(batch)
             if self.ranks.size > 1:  # a mean of means would weigh the words of ranks with few predictions more
                 value = value * (count * self.ranks.size / self.ranks.sum(count))

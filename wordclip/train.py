@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.files import write_whole
-from machine import autocast, choose_device, choose_precision
+from machine import autocast, choose_device, choose_precision, differentiable_attention
 from pipeline.encoder import Encoder
 from wordclip.batches import Batch, Batches, augmented
 from wordclip.crops import Crops
@@ -74,8 +74,6 @@ class Training:
 
     def run(self, batches: Batches, watched: Crops, fillers: list[str], say: Callable[[str], None]) -> None:
         """Until the minutes are used up; every five of them, and at the end, saved and measured on `watched`."""
-        if self.device.type == "cpu":
-            torch.backends.cuda.enable_flash_sdp(False)  # governs the CPU kernel too, whose backward pass is very slow
         saved, batches.batch = self.minutes, self._batch()
         torch.manual_seed(self.recipe.seed + self.step)
         start = time.monotonic() - 60 * self.minutes
@@ -107,7 +105,7 @@ class Training:
         self.model.train()
         pictures = augmented(batch.pictures.to(self.device), batch.real, self.preprocess.mean, self.preprocess.std)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
+        with differentiable_attention(self.device), autocast(self.device, self.precision):
             if done < r.reading:
                 losses = self._reading(pictures, batch)
                 self.read += len(pictures)

@@ -195,6 +195,14 @@ def test_learning_rate_is_torchs_one_cycle(steps):
             cycle.step()
 
 
+def test_training_leaves_torch_as_it_was(options):
+    """What is embedded afterwards in the same process must not differ in its last bit."""
+    before = torch.backends.cuda.flash_sdp_enabled()
+    pretrain(options, str)
+    assert before
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_runs(options):
     assert pretrain(replace(options, device="cuda"), print).steps == 3
