@@ -137,10 +137,10 @@ class Held:
         places = np.searchsorted(self._numbers, numbers)
         lengths = self._lengths[places].astype(np.int64)
         before = np.cumsum(lengths) - lengths
-        device, total = self._states.device, int(lengths.sum())
-        shift, count = upload(torch.from_numpy(np.stack([self._starts[places] - before, lengths])), device)
-        rows = torch.arange(total, device=device) + torch.repeat_interleave(shift, count, output_size=total)
-        return self._states.index_select(0, rows), lengths
+        rows = np.arange(lengths.sum()) + np.repeat(self._starts[places] - before, lengths)
+        if self._states.device.type == "cpu":  # in one thread: who reads and who trains want the cores, torch's spin
+            return torch.from_numpy(np.take(self._states.numpy(), rows, 0, mode="clip")), lengths
+        return self._states.index_select(0, upload(torch.from_numpy(rows), self._states.device)), lengths
 
 
 def _read(
