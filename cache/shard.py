@@ -28,6 +28,7 @@ from cache.errors import Damaged, DptrError
 from cache.files import write_whole
 
 SHARD_BYTES = 64 << 20
+MOST = 1024  # buffers that one call may fill
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,24 @@ class Shard:
         self._fill([(offset + n * o[0].nbytes, b) for n, o, b in zip(starts, outs, buffers, strict=True)])
 
     def _fill(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
-        """Read buffers from their offsets, which rise; a file that ends too early leaves them as they are."""
+        """Read buffers from their offsets, which rise; a file that ends too early leaves them as they are.
+
+        What lies between them is read too, and forgotten: few large requests are faster than many small ones.
+        """
         (first, _), (last, rest) = pieces[0], pieces[-1]
+        gaps = [0, *(b - a - len(buffer) for (a, buffer), (b, _) in pairwise(pieces))]
+        spare = memoryview(bytearray(max(gaps)))
+        views = [view for gap, (_, buffer) in zip(gaps, pieces, strict=True) for view in (spare[:gap], buffer) if view]
         try:
             with self.path.open("rb", buffering=0) as file:
-                if hasattr(os, "posix_fadvise"):  # one large request to the disk, from which the pieces are taken
+                if hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(file.fileno(), first, last + len(rest) - first, os.POSIX_FADV_WILLNEED)
-                for offset, buffer in pieces:
-                    file.seek(offset)
-                    done = 0
-                    while done < len(buffer) and (count := file.readinto(buffer[done:])):
-                        done += count
+                while views and (count := os.preadv(file.fileno(), views[:MOST], first)):
+                    first += count
+                    while views and count >= len(views[0]):
+                        count -= len(views.pop(0))
+                    if count:
+                        views[0] = views[0][count:]
         except OSError as error:
             raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
 

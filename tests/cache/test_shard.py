@@ -1,5 +1,6 @@
 """A shard is written whole or not at all, and read back as it was."""
 
+import os
 import resource
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,6 +47,32 @@ def test_plain_h5py_reads_what_was_written(tmp_path):
     into = np.empty_like(states)
     assert shard.read("states", into) is into
     assert (into == states).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), min_size=1, max_size=12),  # rows between, rows wanted
+    st.integers(1, 60),
+    st.integers(1, 5),
+)
+def test_rows_are_those_asked_for_however_much_a_call_reads(tmp_path_factory, pieces, bytes_of_a_call, buffers):
+    rows = np.arange(200 * 3, dtype=np.int16).reshape(200, 3)
+    folder = tmp_path_factory.mktemp("rows")
+    shard = Shard(folder, write_shard(folder / "0.h5", 200, {"states": rows}))
+    ends = np.cumsum([between + wanted for between, wanted in pieces])
+    starts = [end - wanted for end, (_, wanted) in zip(ends.tolist(), pieces, strict=True)]
+    outs = [np.full((wanted, 3), -1, np.int16) for _, wanted in pieces]
+    plain = os.preadv
+
+    def short(descriptor, views, offset):
+        assert len(views) <= buffers
+        return plain(descriptor, [views[0][:bytes_of_a_call]], offset)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cache.shard.os.preadv", short)
+        patch.setattr("cache.shard.MOST", buffers)
+        shard.read_rows("states", starts, outs)
+    for start, out in zip(starts, outs, strict=True):
+        assert (out == rows[start : start + len(out)]).all()
 
 
 def test_empty_arrays_come_back(tmp_path):
