@@ -20,9 +20,10 @@ CONFIG = {
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1},
 }
 EMBED = """
-import resource, sys
+import sys
 from pathlib import Path
 import open_clip
+from bench.peak import peak
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
@@ -31,7 +32,7 @@ open_clip.add_model_config(folder)
 encoder = Encoder("bench-tiny", "untrained:0", precision="fp32", device="cpu")
 done = embed_text(folder / f"cache-{count}", encoder, collect(f"w{n}" for n in range(count)), "words", print)
 assert done.labels == count
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak())
 """
 
 

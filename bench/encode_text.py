@@ -34,16 +34,16 @@ MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
 USUAL, RUNS = 256, 3  # words of the usual way in a run
 LENGTHS = 10_000, 100_000, 300_000
 GOALS = {"bf16": 40, "fp32": 15}
-EMBED = r"""
-import re, sys
+EMBED = """
+import sys
 from pathlib import Path
+from bench.peak import peak
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 encoder, labels = Encoder(sys.argv[3], sys.argv[4]), collect(open(sys.argv[1]).read().split())
 done = embed_text(Path(sys.argv[2]), encoder, labels, "words", lambda text: None)
-# not getrusage, whose peak is at least that of the process this one was forked from
-print(done.seconds, 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]))
+print(done.seconds, peak())
 """
 
 

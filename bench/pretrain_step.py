@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -37,7 +36,7 @@ STEPS = {1: 40, 6: 10}  # of ours in a run
 GOALS = {"cpu": {1: 20, 6: 10}, "cuda": {1: 5, 6: 5}}
 
 
-def released(step: ReleasedStep, labels: list[str], batch: int, precision: str | None, with_clip: bool) -> float:
+def released(step: ReleasedStep, labels: list[str], batch: int, precision: str, with_clip: bool) -> float:
     """Words a second over two steps, the first of which only warms up; without CLIP its memories are there already."""
     device = step.positions.device
     optimizer = torch.optim.AdamW(step.parameters(), lr=1e-5)
@@ -45,7 +44,7 @@ def released(step: ReleasedStep, labels: list[str], batch: int, precision: str |
         some = labels[n * batch : (n + 1) * batch]
         memory = None if with_clip else step.memory(some)
         began = time.perf_counter()
-        with autocast(device, precision) if precision else nullcontext():
+        with autocast(device, precision):
             loss = step.loss(some, step.memory(some) if memory is None else memory)
         optimizer.zero_grad()
         loss.backward()
@@ -80,7 +79,7 @@ def main() -> None:
                 )  # fmt: skip
                 ours = pretrain(options, lambda text: None).words_per_second
                 theirs = [
-                    released(step, labels, batch, precision if device.type == "cuda" else None, with_clip)
+                    released(step, labels, batch, precision if device.type == "cuda" else "fp32", with_clip)
                     for with_clip in (True, False)
                 ]
                 rates.append((ours, *theirs))

@@ -38,13 +38,11 @@ FINGERPRINT = Fingerprint("bench", "none", {}, "", 0, False, "", "", "compact", 
 PEAK = """
 import sys
 from pathlib import Path
+from bench.peak import peak
 from bench.read_cache import BATCH, opened, some_words
 from train.batches import Plan
 from train.readers import open_reader
 import torch
-def peak():
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
 reader = opened(Path(sys.argv[1]), int(sys.argv[2]))
 words = some_words(len(reader.length))
 streamed = open_reader("streamed", reader, words, torch.device("cpu"))

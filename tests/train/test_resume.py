@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere goes on as if it had not been, number for number; several ranks are one."""
+"""A run that was stopped anywhere goes on as if it had not been, number for number."""
 
 import json
 import os
@@ -118,10 +118,15 @@ def command(options: PretrainOptions, *more: str) -> list[str]:
     return [str(x) for x in (ROOT / "cli.py", "pretrain", *given, "--device", "cpu", "--precision", "fp32", *more)]
 
 
-def started(options: PretrainOptions, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *command(options, *more)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def started(arguments: list[str]) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def first_checkpoint(run: Path) -> None:
+    """Waits for it, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not steps_of(run) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -130,10 +135,8 @@ def test_killed_processes_go_on(options, tmp_path, number, monkeypatch):
     long = replace(options, steps=400, eval_every=40)
     undisturbed = replace(long, out=tmp_path / "undisturbed")
     pretrain(undisturbed, print)
-    process = started(long)
-    deadline = time.monotonic() + 60
-    while not steps_of(long.out) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = started(command(long))
+    first_checkpoint(long.out)
     time.sleep(0.15)
     process.send_signal(number)
     _, said = process.communicate()
@@ -211,52 +214,3 @@ def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monk
     monkeypatch.setattr(Decoder, "loss", poisoned)
     with pytest.raises(DptrError, match=r"the loss is nan at step 18, on the words '\d+', .*checkpoint is .*00012.pt"):
         pretrain(options, print)
-
-
-def run_ranks(count: int, options: PretrainOptions, *more: str) -> subprocess.CompletedProcess:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    return subprocess.run([sys.executable, *launch, *command(options, *more)], capture_output=True, text=True)
-
-
-PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
-
-
-@pytest.fixture(scope="module")
-def two(cache, tmp_path_factory):
-    """A run of two ranks without dropout and perturbation, with orders that are not drawn: nothing follows the rank."""
-    out = tmp_path_factory.mktemp("ranks") / "two"
-    options = PretrainOptions(cache, ["numbers"], out, steps=160, eval_every=40)
-    done = run_ranks(2, options, *PLAIN)
-    assert done.returncode == 0, done.stderr
-    return options, done
-
-
-def test_two_ranks_learn_what_one_does(two, tmp_path):
-    options, both = two
-    one = replace(options, out=tmp_path / "one")
-    alone = subprocess.run([sys.executable, *command(one, *PLAIN)], capture_output=True, text=True)
-    assert alone.returncode == 0, alone.stderr
-    assert "2 ranks, each with 32 words of a step" in both.stderr
-    assert both.stdout.count("run ") == 1  # one rank speaks
-    for a, b in zip(figures(one.out), figures(options.out), strict=True):
-        assert a[:2] == b[:2]
-        if a[1] == "train":
-            assert abs(a[2] - b[2]) < 1e-4
-    assert len(list((options.out / "tensorboard").glob("events*"))) == 1
-
-
-def test_stopped_ranks_go_on_together(two, tmp_path):
-    again = replace(two[0], out=tmp_path / "again")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [sys.executable, *launch, *command(again, *PLAIN)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not steps_of(again.out) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
-    done = run_ranks(2, again, *PLAIN)
-    assert "going on from step" in done.stderr
-    assert figures(again.out) == figures(two[0].out)
