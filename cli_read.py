@@ -198,7 +198,7 @@ def _tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> Any:
     """The frozen encoder's tokens of all pictures, embedded now where they are not yet; nothing if it learns."""
     if not options.freeze:
         return None
-    from machine import choose_device
+    from models.device import choose_device
     from pipeline.embed_crops import embed_crops
     from train.features import CachedTokens
 

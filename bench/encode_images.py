@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.operations import operations
 from demo import photographs
-from machine import product_rate
+from models.device import product_rate
 from pipeline.embed_images import BATCH, embed_images
 from pipeline.encoder import Encoder
 from pipeline.weights import build_model

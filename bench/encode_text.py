@@ -22,7 +22,7 @@ import torch
 
 from bench.operations import operations
 from demo import signs
-from machine import choose_device, choose_precision, product_rate
+from models.device import choose_device, choose_precision, product_rate
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect

@@ -20,7 +20,7 @@ import torch
 from bench.released_step import ReleasedStep
 from cache.space import open_space
 from demo import photographs, signs
-from machine import autocast, choose_device, choose_precision
+from models.device import autocast, choose_device, choose_precision
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from cache.space import open_space
-from machine import choose_device
+from models.device import choose_device
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder

@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from machine import choose_device
+from models.charset import EOS
+from models.decoders.parseq import Config, Decoder, only_parseq
+from models.device import choose_device
+from models.image_encoder import stretched
 from sources.labelled import labelled
 from sources.photos import decode
-from train.charset import EOS
-from train.decoders.parseq import Config, Decoder, only_parseq
 from train.run import load_recogniser
-from vision import stretched
 
 RUNS, CROPS = 5, 256
 Side = Callable[[Tensor], object]

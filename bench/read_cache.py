@@ -27,9 +27,9 @@ import torch
 from cache.fingerprint import Fingerprint
 from cache.memories import Memories, MemoryReader
 from cache.shard import SHARD_BYTES
-from machine import choose_device
+from models.charset import Charset
+from models.device import choose_device
 from train.batches import Plan, Words
-from train.charset import Charset
 from train.readers import Reader, Resident, open_reader
 
 WIDTH, SHARDS, RUNS, BATCH, FEW = 512, 16, 5, 384, 20

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.charset import EOS, Charset
+from models.decoders.parseq.permutations import attention_masks, draw_permutations
 from pipeline.prompt import PROMPT
-from train.charset import EOS, Charset
-from train.permutations import attention_masks, draw_permutations
 
 LENGTH = 25  # characters that every label is padded to
 

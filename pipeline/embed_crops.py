@@ -16,12 +16,12 @@ from tqdm import tqdm
 from cache.bank import Bank
 from cache.lock import writing
 from cache.space import Space
-from machine import autocast
+from models.device import autocast
+from models.image_encoder import ImageEncoder, stretched
 from pipeline.embed_images import Tally, embed_into
 from pipeline.replicas import Replicas
 from pipeline.stage import MARGIN, Say, check_room, size
 from sources.photos import decode
-from vision import ImageEncoder, stretched
 
 L = TypeVar("L")
 

@@ -18,7 +18,7 @@ from torchvision.transforms import Compose, PILToTensor
 from cache.errors import DptrError, WrongUse
 from cache.fingerprint import Fingerprint
 from cache.space import Space
-from machine import choose_devices, choose_precision
+from models.device import choose_devices, choose_precision
 from pipeline.plain_text import PlainTower, projection, text_module, text_width
 from pipeline.prompt import PROMPT, Prompt
 from pipeline.replicas import Replicas

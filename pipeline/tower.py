@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from cache.errors import WrongUse
 from cache.space import Space
+from models.image_encoder import Convolution, ImageEncoder, Pair, VisionConfig
 from pipeline.encoder import Encoder, space_encoder
 from pipeline.visual import Visual, visual_tower
-from vision import Convolution, ImageEncoder, Pair, VisionConfig
 
 AGREE = 1e-3  # largest difference of a token's value from open_clip's, as a share of the largest value
 

@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 
 from cache.space import open_space
+from models.charset import Charset
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
@@ -15,7 +16,6 @@ from sources.cleaning import clean_unicode
 from sources.labelled import labelled
 from sources.photos import photo_count, photos
 from sources.words import Reading, words
-from train.charset import Charset
 from train.crops import usable
 from train.evaluate import evaluate_crops, misread_page
 from train.finetune import Material, finetune

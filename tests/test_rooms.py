@@ -3,12 +3,15 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(p for room in ("cache", "pipeline", "sources", "train", "wordclip") for p in (ROOT / room).rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ROOMS = PROJECT["tool"]["importlinter"]["root_packages"]
+FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 
 def test_imports_run_one_way():
@@ -16,6 +19,11 @@ def test_imports_run_one_way():
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_room_is_installed():
+    found = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert sorted(f"{room}*" for room in ROOMS) == sorted(found)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,12 @@ from torch.nn import functional as F
 
 from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
-from machine import choose_device
-from train.decoders.parseq import Decoder, only_parseq
-from train.fmu import FMU
+from models.decoders.parseq import Decoder, only_parseq
+from models.device import choose_device
+from models.image_encoder import stretched
+from models.recogniser import FMU, Recogniser
 from train.read import pictures, upright
-from train.recogniser import Recogniser
 from train.run import load_recogniser
-from vision import stretched
 
 MOST = 100  # pictures drawn into one file
 WIDTH = 960  # pixels of a row of tiles, about

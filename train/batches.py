@@ -18,7 +18,8 @@ from torch import Tensor
 from cache.errors import DptrError
 from cache.memories import MemoryReader
 from cache.space import Space
-from train.charset import Charset
+from models.charset import Charset
+from models.device import upload
 
 WINDOW = 64  # batches whose words are sorted by length among themselves, so that a batch needs little padding
 PIECE = 1 << 16  # words whose labels are texts at the same time
@@ -212,10 +213,3 @@ class MemoryLoader:
         memory[sample, H + place - (ends - counts)[sample]] = ragged
         mask = torch.arange(M, device=self.device) < (H + counts)[:, None]
         return memory, mask
-
-
-def upload(values: Tensor, device: torch.device) -> Tensor:
-    """Values on the device, without waiting for it: from memory that is pinned if the device is a GPU."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)

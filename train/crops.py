@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cache.errors import DptrError
+from models.charset import Charset
+from models.image_encoder import Pair, stretched
 from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
 from sources.photos import decode
 from train.augment import augmented
 from train.batches import Plan
-from train.charset import Charset
-from vision import Pair, stretched
 
 WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that make pictures ahead, if no number is asked for
 

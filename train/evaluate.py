@@ -17,11 +17,11 @@ from tqdm import tqdm
 from cache.errors import DptrError
 from cache.fingerprint import Fingerprint
 from cache.space import Space, open_space, spaces
-from machine import autocast, choose_device
+from models.decoders import TextDecoder, confidence
+from models.device import autocast, choose_device
 from sources.labelled import Labelled
 from train.batches import MemoryLoader, Words, read_words, split
 from train.crops import WORKERS, usable
-from train.decoders import TextDecoder, confidence
 from train.errors_page import Misread, errors_page
 from train.reading import read_crops
 from train.result import Evaluation, Reading, set_result

@@ -17,10 +17,9 @@ from cache import __version__
 from cache.errors import WrongUse
 from cache.files import whole_folder, write_whole
 from cache.fingerprint import Fingerprint
-from train.charset import EOS
-from train.decoders import TextDecoder
-from train.fmu import FMU
-from train.recogniser import Recogniser
+from models.charset import EOS
+from models.decoders import TextDecoder
+from models.recogniser import FMU, Recogniser
 from train.run import load_model
 
 Say = Callable[[str], None]

@@ -23,12 +23,12 @@ from torch._higher_order_ops.scan import scan  # not public as yet, and what the
 from torch.nn import functional as F
 
 from cache.errors import DptrError, WrongUse
-from train.charset import EOS
-from train.decoders import ended_at_eos
-from train.decoders.parseq import Decoder, only_parseq
+from models.charset import EOS
+from models.decoders import ended_at_eos
+from models.decoders.parseq import Decoder, only_parseq
+from models.layers import KeysValues
+from models.recogniser import Recogniser
 from train.export import Source, description, write_json
-from train.layers import KeysValues
-from train.recogniser import Recogniser
 
 OPSET = 20  # the first with GELU
 BATCHES = (1, 3, 3, 1)  # of random pictures, to compare

@@ -3,7 +3,7 @@
 Names and shapes are those of openrec/modeling/decoders/dptr_parseq_clip_b_decoder.py in Topdu/OpenOCR, under the
 prefix `decoder.` that its whole model (`BaseRecognizer`) gives them; its `pretrained_model` option reads the file and
 leaves alone what the file lacks. Ids agree: EOS 0, characters from 1, BOS and PAD behind them (its `ARLabelEncode`),
-and its dictionary of 94 characters, EN_symbol_dict.txt, has the order of train.charset.CHARACTERS_94.
+and its dictionary of 94 characters, EN_symbol_dict.txt, has the order of models.charset.CHARACTERS_94.
 """
 
 import io
@@ -16,12 +16,11 @@ from torch import Tensor
 
 from cache.errors import WrongUse
 from cache.files import write_whole
-from train.charset import CHARACTERS_94
-from train.decoders.parseq import Decoder, only_parseq
+from models.charset import CHARACTERS_94
+from models.decoders.parseq import Decoder, only_parseq
+from models.layers import Attention
+from models.recogniser import FMU, QUERIES, Recogniser
 from train.export import Source
-from train.fmu import FMU, QUERIES
-from train.layers import Attention
-from train.recogniser import Recogniser
 
 PREFIX = "decoder."  # of the decoder within BaseRecognizer
 DICTIONARY = "openocr_dict.txt"

@@ -17,20 +17,20 @@ from cache import __version__
 from cache.errors import WrongUse
 from cache.fingerprint import Fingerprint
 from cache.space import Space
-from machine import choose_device, choose_precision
+from models.decoders import DecoderConfig, configure
+from models.device import choose_device, choose_precision
+from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
+from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.labelled import Labelled
 from train.crops import WORKERS, CropBatch, Crops, Pictures, load, schedule, usable
-from train.decoders import DecoderConfig, configure
 from train.features import CachedTokens
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
 from train.pace import Found, Pace
 from train.reading import read_crops
-from train.recogniser import Recogniser, RecogniserConfig, groups
 from train.recording import Run
 from train.run import load_run
 from train.score import score
-from vision import ImageEncoder, Pair, VisionConfig, released_vit
 
 
 @dataclass(frozen=True)

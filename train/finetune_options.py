@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.fmu import QUERIES
+from models.recogniser import QUERIES
 from train.options import check_counts, released_rate
 
 ENCODERS = ("clip", "vit")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
-from machine import autocast, differentiable_attention
+from models.device import autocast, differentiable_attention
 from train.average import Average
 from train.pace import Found, Labelled, Numbered, Pace, Progress
 from train.recording import Run

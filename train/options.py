@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cache.errors import WrongUse
-from machine import choose_precision
+from models.device import choose_precision
 from train.pace import Pace
 from train.readers import READERS
 
@@ -24,7 +24,7 @@ class PretrainOptions:
     bank: str | None = None  # none: no perturbation
     space: str | None = None  # the cache's only one
     charset: str = "94"  # a name, or a file
-    decoder: str = "parseq"  # a module of train.decoders
+    decoder: str = "parseq"  # a module of models.decoders
     depth: int = 6
     width: int | None = None  # that of the memory
     heads: int | None = None  # one for each 64 of width

@@ -16,11 +16,11 @@ from torch import Tensor
 from cache import __version__
 from cache.errors import DptrError, WrongUse
 from cache.space import Space, open_space
-from machine import choose_device
+from models.charset import Charset, characters
+from models.decoders import DecoderConfig, configure, make
+from models.device import choose_device, upload
 from train.ahead import ahead
-from train.batches import MemoryLoader, Plan, Words, read_words, split, upload
-from train.charset import Charset, characters
-from train.decoders import DecoderConfig, configure, make
+from train.batches import MemoryLoader, Plan, Words, read_words, split
 from train.evaluate import read_memories
 from train.loop import Loop
 from train.options import PretrainOptions, Resolved, check, resolve

@@ -21,10 +21,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from cache.errors import WrongUse
-from machine import choose_device
+from models.device import choose_device
+from models.image_encoder import Pair, stretched
 from sources.photos import photo_count, photos
 from train.run import load_recogniser
-from vision import Pair, stretched
 
 BATCH = 64
 AHEAD = 2 * BATCH  # pictures decoded before the model asks for them

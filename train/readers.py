@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.memories import MemoryReader
-from machine import free_memory, memory
-from train.batches import Plan, Words, upload
+from models.device import free_memory, memory, upload
+from train.batches import Plan, Words
 
 READERS = ("auto", "resident", "mapped", "streamed")
 WINDOW_BYTES = 64 << 20  # of the states in a window of `Streamed`; two windows are in memory

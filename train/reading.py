@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from tqdm import tqdm
 
-from machine import autocast
+from models.device import autocast
+from models.recogniser import Recogniser
 from train.crops import Crops, Pictures, load
 from train.features import CachedTokens
-from train.recogniser import Recogniser
 
 BATCH = 64
 

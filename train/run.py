@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from cache.errors import DptrError, WrongUse
-from train.decoders import DecoderConfig, TextDecoder, make
-from train.recogniser import Recogniser, RecogniserConfig
+from models.decoders import DecoderConfig, TextDecoder, make
+from models.recogniser import Recogniser, RecogniserConfig
 
 LAST = "last.pt"  # asks for the newest of the checkpoints to go on from
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from machine import product_rate
+from models.device import product_rate
 
 
 class Utilisation:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.files import write_whole
-from machine import autocast, choose_device, choose_precision, differentiable_attention
+from models.device import autocast, choose_device, choose_precision, differentiable_attention
 from pipeline.encoder import Encoder
 from wordclip.batches import Batch, Batches, augmented
 from wordclip.crops import Crops

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 import train.attention
 from cache.errors import DptrError, WrongUse
+from models.charset import EOS
+from models.layers import Attention
 from tests.conftest import picture
-from tests.train.decoders.by_hand import attend
+from tests.models.decoders.by_hand import attend
 from tests.train.test_read import save, tiny
 from train.attention import attention_maps, draw_attention, look
-from train.charset import EOS
-from train.layers import Attention
 
 KINDS = [(0, True), (0, False), (5, True), (5, False)]  # queries of the FMU, class token
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from cache.errors import DptrError, WrongUse
 from cache.space import open_space
+from models.charset import Charset, characters
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import WORDS
 from train.batches import MemoryLoader, Plan, Words, hash_share, read_words, split
-from train.charset import Charset, characters
 
 CPU = torch.device("cpu")
 

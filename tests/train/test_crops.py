@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import DptrError
+from models.charset import CHARACTERS_36, Charset
 from sources.labelled import Labelled
 from tests.conftest import picture
-from train.charset import CHARACTERS_36, Charset
 from train.crops import Crops, Pictures, load, schedule, usable
 
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from cache.errors import DptrError, WrongUse
 from cache.fingerprint import Fingerprint
-from train.decoders import DecoderConfig, configure, make
+from models.decoders import DecoderConfig, configure, make
+from models.image_encoder import Convolution, VisionConfig
+from models.recogniser import Recogniser, RecogniserConfig
 from train.export import export
-from train.recogniser import Recogniser, RecogniserConfig
 from train.recording import Run
-from vision import Convolution, VisionConfig
 
 FINGERPRINT = Fingerprint(
     "tiny", "untrained:1", {}, "0" * 64, 1, False, "clip", "a photo of a '{label}'", "compact", {}, "fp32"

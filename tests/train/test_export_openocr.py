@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from cache.errors import WrongUse
+from models.charset import CHARACTERS_94, EOS
+from models.decoders.parseq import Config, Decoder
+from models.recogniser import FMU
 from tests.train.test_export import finetuned, pictures, pretrained, vision
-from train.charset import CHARACTERS_94, EOS
-from train.decoders.parseq import Config, Decoder
 from train.export import export
 from train.export_openocr import PREFIX, decoder_weights, fmu_weights
-from train.fmu import FMU
 
 
 class Merge(nn.Module):

@@ -8,13 +8,13 @@ import torch
 
 from cache.errors import DptrError, WrongUse
 from cache.space import open_space
+from models.decoders import names
+from models.decoders.parseq import Config, Decoder
 from pipeline.embed_crops import embed_crops
 from pipeline.tower import space_tower
 from sources.labelled import Labelled
 from tests.conftest import drawn, picture
 from train.attention import look
-from train.decoders import names
-from train.decoders.parseq import Config, Decoder
 from train.evaluate import evaluate_crops, misread_page
 from train.features import CachedTokens
 from train.finetune import Material, build, finetune
@@ -185,7 +185,7 @@ def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch
     """Its tokens come from the cache, and reading from them is reading from pictures."""
     import shutil
 
-    from vision import ImageEncoder
+    from models.image_encoder import ImageEncoder
 
     copy = tmp_path / "cache"
     shutil.copytree(cache, copy)
@@ -214,15 +214,15 @@ def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch
 
 
 def _crops(one):
-    from train.charset import Charset
+    from models.charset import Charset
     from train.crops import usable
 
     return usable([one], Charset(), 25)
 
 
 def _pixels(text):
+    from models.image_encoder import stretched
     from sources.photos import decode
-    from vision import stretched
 
     return stretched(decode(drawn(text)), (16, 64))
 
@@ -278,8 +278,8 @@ def test_wrong_use_is_one_sentence(options, changes, message):
 
 
 def test_unequal_widths_are_bridged():
-    from train.recogniser import Recogniser, RecogniserConfig
-    from vision import Convolution, VisionConfig
+    from models.image_encoder import Convolution, VisionConfig
+    from models.recogniser import Recogniser, RecogniserConfig
 
     vision = VisionConfig((16, 32), (Convolution(16, (8, 8), (8, 8)),), 1, 2, 32, 20)
     recogniser = Recogniser(RecogniserConfig(vision, Config(24, 16, 1, 2), 6)).eval()

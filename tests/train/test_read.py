@@ -13,14 +13,14 @@ from PIL import Image
 
 import train.read
 from cache.errors import DptrError, WrongUse
+from models.charset import EOS
+from models.decoders.parseq import Config
+from models.image_encoder import Convolution, VisionConfig, stretched
+from models.recogniser import Recogniser, RecogniserConfig
 from tests.conftest import picture
 from tests.sources.test_words import write_lmdb
-from train.charset import EOS
-from train.decoders.parseq import Config
 from train.read import PictureReading, read, upright
-from train.recogniser import Recogniser, RecogniserConfig
 from train.recording import Run
-from vision import Convolution, VisionConfig, stretched
 
 
 def tiny(queries=5, class_token=True, depth=2):

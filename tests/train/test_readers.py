@@ -16,9 +16,9 @@ import train.readers
 from cache.errors import Damaged
 from cache.keys import as_keys
 from cache.memories import Memories, MemoryReader, key_of
+from models.charset import Charset
 from tests.cache.test_fingerprint import ONE
 from train.batches import Plan, Words
-from train.charset import Charset
 from train.readers import Resident, Streamed, choose_reader, open_reader
 
 CPU = torch.device("cpu")

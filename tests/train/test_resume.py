@@ -14,7 +14,7 @@ import torch
 
 import train.loop
 from cache.errors import DptrError, WrongUse
-from train.decoders import DecoderConfig, make
+from models.decoders import DecoderConfig, make
 from train.options import PretrainOptions
 from train.pretrain import pretrain
 from train.run import LAST, load_checkpoint, steps_of
@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_named(options, whole):
 
 
 def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monkeypatch):
-    from train.decoders.parseq import Decoder
+    from models.decoders.parseq import Decoder
 
     loss, calls = Decoder.loss, []
 

@@ -56,6 +56,6 @@ def test_letters_of_any_script_are_letters():
 
 @given(st.text(st.characters(max_codepoint=127)))
 def test_for_ascii_it_is_the_fields_62(text):
-    from train.charset import CHARACTERS_62
+    from models.charset import CHARACTERS_62
 
     assert alphanumeric(text) == "".join(c for c in text if c in CHARACTERS_62)

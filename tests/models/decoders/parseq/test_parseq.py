@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.train.decoders.by_hand import attend, ragged
-from tests.train.test_permutations import masks_by_loop
-from train.charset import EOS
-from train.decoders.parseq import Config, Decoder
-from train.permutations import draw_permutations
+from models.charset import EOS
+from models.decoders.parseq import Config, Decoder
+from models.decoders.parseq.permutations import draw_permutations
+from tests.models.decoders.by_hand import attend, ragged
+from tests.models.decoders.parseq.test_permutations import masks_by_loop
 
 LABELS = ["street", "a", "no", "1984!", "Hello"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import WrongUse
-from train.charset import CHARACTERS_94, EOS, Charset, characters
+from models.charset import CHARACTERS_94, EOS, Charset, characters
 
 CHARSET = Charset()
 

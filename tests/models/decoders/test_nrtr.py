@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.train.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
-from train.charset import EOS
+from models.charset import EOS
+from tests.models.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
 
 LABELS = ["street", "a", "no", "1984!", "Hello"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from train.charset import EOS
-from train.decoders import configure, make
+from models.charset import EOS
+from models.decoders import configure, make
 
 
 def attend(attention, x, source, allowed):

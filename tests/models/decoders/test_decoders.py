@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from cache.errors import DptrError, WrongUse
 from cli import app
-from tests.train.decoders.by_hand import ragged, small
+from models.charset import EOS
+from models.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
+from tests.models.decoders.by_hand import ragged, small
 from tests.train.test_export import finetuned, pictures, pretrained
 from train.attention import attention_maps
-from train.charset import EOS
-from train.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
 from train.export import export
 from train.recording import Run
 from train.run import load_recogniser, load_run

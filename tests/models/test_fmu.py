@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from train.fmu import FMU
+from models.recogniser import FMU
 
 
 def by_hand(fmu, tokens):

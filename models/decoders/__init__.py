@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.errors import WrongUse
-from train.charset import CHARACTERS_94, EOS, Charset
+from models.charset import CHARACTERS_94, EOS, Charset
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from itertools import groupby, product
 import pytest
 import torch
 
-from tests.train.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
-from train.charset import EOS
-from train.decoders.ctc import BLANK
+from models.charset import EOS
+from models.decoders.ctc import BLANK
+from tests.models.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
 
 
 def written(path):

@@ -1,4 +1,4 @@
-"""The whole recogniser: image encoder, FMU, decoder. Pictures of words in, text out."""
+"""The whole recogniser: image encoder, Feature Merge Unit (FMU), decoder. Pictures of words in, text out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.decoders import DecoderConfig, confidence, make
-from train.fmu import FMU
-from vision import ImageEncoder, VisionConfig
+from models.decoders import DecoderConfig, confidence, make
+from models.image_encoder import ImageEncoder, VisionConfig
+from models.layers import Attention, Dropout, feed_forward, initialise
+
+QUERIES = 26  # as many as the released decoder has positions
+
+
+class FMU(nn.Module):
+    """The Feature Merge Unit: learned queries gather the characters out of image tokens, (B, T, W) to (B, queries, W).
+
+    DPTR (arXiv 2408.05706), as the released code computes it: one cross-attention with a residual, then norm and
+    feed-forward with a residual. The released code leaves its queries uninitialised; here they are drawn like position
+    embeddings.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, queries: int = QUERIES) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.empty(queries, width))
+        self.attention = Attention(width, width, heads, dropout)
+        self.norm = nn.LayerNorm(width)
+        self.feed = feed_forward(width, dropout)
+        self.dropout = Dropout(dropout)
+        self.apply(initialise)
+        nn.init.trunc_normal_(self.queries, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.queries.expand(tokens.shape[0], -1, -1)
+        x = x + self.dropout(self.attention(x, self.attention.keys_values(tokens)))
+        return torch.as_tensor(x + self.dropout(self.feed(self.norm(x))))
 
 
 @dataclass(frozen=True)

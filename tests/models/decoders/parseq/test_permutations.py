@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.permutations import attention_masks, draw_permutations
+from models.decoders.parseq.permutations import attention_masks, draw_permutations
 
 
 def masks_by_loop(order: list[int]) -> tuple[list[list[bool]], list[list[bool]]]:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.errors import WrongUse
-from train.charset import EOS
-from train.decoders import DecoderConfig, TextDecoder, ended_at_eos
-from train.dropout import Dropout
-from train.layers import DecoderLayer, KeysValues, initialise, rows_of
-from train.permutations import attention_masks, draw_permutations, order_count
+from models.charset import EOS
+from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
+from models.decoders.parseq.layer import DecoderLayer
+from models.decoders.parseq.permutations import attention_masks, draw_permutations, order_count
+from models.layers import Dropout, KeysValues, initialise, rows_of
 
 TOGETHER = 8  # words whose lengths differ by less are refined together, so that long ones do not make all long
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.decoders import DecoderConfig, TextDecoder, ended_at_eos
-from train.dropout import Dropout
-from train.layers import CrossLayer, initialise
+from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
+from models.layers import CrossLayer, Dropout, initialise
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from vision import Convolution, ImageEncoder, VisionConfig, released_vit, stretched
+from models.image_encoder import Convolution, ImageEncoder, VisionConfig, released_vit, stretched
 
 SMALL = VisionConfig((16, 32), (Convolution(24, (4, 8), (4, 8)),), 2, 3, 48, 20, pre_norm=True)
 

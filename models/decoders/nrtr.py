@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.charset import EOS
-from train.decoders import DecoderConfig, TextDecoder
-from train.dropout import Dropout
-from train.layers import KeysValues, Layer, initialise, rows_of
+from models.charset import EOS
+from models.decoders import DecoderConfig, TextDecoder
+from models.layers import Dropout, KeysValues, Layer, initialise, rows_of
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.dropout import Dropout
+from models.layers import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.charset import EOS
-from train.decoders import DecoderConfig, TextDecoder
-from train.dropout import Dropout
-from train.layers import Layer, initialise
+from models.charset import EOS
+from models.decoders import DecoderConfig, TextDecoder
+from models.layers import Dropout, Layer, initialise
 
 BLANK = EOS  # nobody predicts EOS here, so the head has a place for it, and the frames behind the text are EOS already
 

@@ -1,6 +1,6 @@
-"""What decoders are made of: attention, layers over a memory, and the two-stream layer of PARSeq.
+"""What decoders are made of: attention, layers over a memory, and a dropout that a CPU can afford.
 
-Shape letters: B batch, K permutations, S sequence, M memory rows, W width, D memory width, h heads.
+Shape letters: B batch, Q queries, S sequence, M memory rows, W width, D memory width, h heads.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from train.dropout import Dropout
 
 KeysValues = tuple[Tensor, Tensor]  # each (..., h, S, W / h)
 
@@ -96,78 +94,6 @@ class Layer(CrossLayer):
         return self.look(x, memory, memory_mask), source
 
 
-class DecoderLayer(nn.Module):
-    """Pre-norm: self-attention on the content stream, cross-attention on the memory, feed-forward with GELU.
-
-    PARSeq's (arXiv 2207.06966, section 3.1), for all permutations of a batch at once. The query stream carries
-    positions only and predicts; the content stream carries the characters and is what queries look at. Both streams
-    share every weight but their first norm, so they run as one tensor, queries first.
-    """
-
-    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attention = Attention(width, width, heads, dropout)
-        self.cross_attention = Attention(width, memory_width, heads, dropout)
-        self.norm_query, self.norm_content = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.norm_cross, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
-        self.feed = feed_forward(width, dropout)
-
-    def forward(
-        self,
-        query: Tensor,
-        content: Tensor,
-        memory: KeysValues,
-        self_mask: Tensor | None,
-        memory_mask: Tensor | None,
-        past: KeysValues | None = None,
-        last: bool = False,
-    ) -> tuple[Tensor, Tensor, KeysValues]:
-        """Both streams (B, K, S, W) one layer on, and the content's keys and values.
-
-        Content that is alike in all permutations, as before the first layer, may come once, (B, 1, S, W).
-        memory: `cross_attention.keys_values` of (B, M, D), the same for all permutations. self_mask (B, K, 2 S, S),
-        queries' rows first; memory_mask (B, M). `past` holds keys and values of content that came before, for decoding
-        character by character. The content that leaves the last layer is read by nobody and is not computed.
-        """
-        S = query.shape[2]
-        norm_content = self.norm_content(content)
-        source = self.self_attention.keys_values(norm_content.flatten(0, 1))
-        if past is not None:
-            source = joined(past, source)
-        if content.shape[1] < query.shape[1]:
-            K = query.shape[1]
-            source = source[0].repeat_interleave(K, 0), source[1].repeat_interleave(K, 0)
-            content, norm_content = content.expand(-1, K, -1, -1), norm_content.expand(-1, K, -1, -1)
-        x, norm_x = query, self.norm_query(query)
-        if not last:
-            x, norm_x = torch.cat([query, content], 2), torch.cat([norm_x, norm_content], 2)  # (B, K, 2 S, W)
-        mask = None if self_mask is None else self_mask[:, :, : x.shape[2]]
-        x = self.attend(x, norm_x, source, memory, mask, memory_mask)
-        return x[:, :, :S], content if last else x[:, :, S:], source
-
-    def attend(
-        self,
-        x: Tensor,
-        norm_x: Tensor,
-        source: KeysValues,
-        memory: KeysValues,
-        self_mask: Tensor | None,
-        memory_mask: Tensor | None,
-    ) -> Tensor:
-        """Rows x (B, K, R, W) of either stream one layer on; `norm_x` is x after that stream's norm.
-
-        source: keys and values of the content (B K, h, S, W / h); self_mask (B, K, R, S).
-        """
-        mask = None if self_mask is None else self_mask.flatten(0, 1)[:, None]
-        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, x.shape[:2])
-        x = x + self.dropout(attended)
-        mask = None if memory_mask is None else memory_mask[:, None, None]
-        attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
-        x = x + self.dropout(attended)
-        return torch.as_tensor(x + self.dropout(self.feed(self.norm_feed(x))))
-
-
 def joined(past: KeysValues, now: KeysValues) -> KeysValues:
     """Keys and values of rows and of those behind them."""
     return torch.cat([past[0], now[0]], -2), torch.cat([past[1], now[1]], -2)
@@ -184,3 +110,26 @@ def initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+class Dropout(nn.Module):
+    """As nn.Dropout; on a GPU it is nn.Dropout.
+
+    torch's draws one double an element on one core of a CPU, a third of a small decoder's step. Here one 64-bit draw
+    decides eight elements, so the probability is rounded to 1/256, and what is kept is scaled by what it became.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x with elements zeroed with probability p and the others divided by 1 - p; x itself in evaluation."""
+        threshold = round(self.p * 256)
+        if not self.training or threshold == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = (draws.view(torch.uint8)[: x.numel()] >= threshold).view(x.shape)
+        return x * kept.to(x.dtype).mul_(256 / (256 - threshold))
