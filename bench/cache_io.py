@@ -27,11 +27,11 @@ from cache.memories import Memories
 from cache.shard import SHARD_BYTES
 from cache.space import complete_space, open_space
 from cache.verify import verify
-from demo import signs
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.stage import committing
+from sources.signs import signs
 from sources.words import Reading, words
 
 MEMORIES, ROWS, WIDTH = 1_000_000, 5, 512

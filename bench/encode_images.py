@@ -24,12 +24,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bench.operations import operations
-from demo import photographs
 from models.device import product_rate
 from pipeline.embed_images import BATCH, embed_images
 from pipeline.encoder import Encoder
 from pipeline.weights import build_model
 from sources.photos import photos
+from sources.signs import photographs
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
 OURS, USUAL, RUNS = 512, 128, 3  # pictures a run

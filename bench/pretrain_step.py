@@ -19,13 +19,13 @@ import torch
 
 from bench.released_step import ReleasedStep
 from cache.space import open_space
-from demo import photographs, signs
 from models.device import autocast, choose_device, choose_precision
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.weights import build_model
+from sources.signs import photographs, signs
 from sources.words import Reading, words
 from train.options import PretrainOptions
 from train.pretrain import pretrain

@@ -10,11 +10,11 @@ import open_clip
 import pytest
 import torch
 
-from demo import photographs, signs
 from pipeline.encoder import Encoder
 from pipeline.prefix_tree import PrefixTree
 from pipeline.weights import weights_digest
 from sources.photos import decode
+from sources.signs import photographs, signs
 from wordclip.fonts import PILLOWS
 from wordclip.render import render
 from wordclip.show import nearest, sheet

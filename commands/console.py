@@ -13,8 +13,6 @@ from cache.errors import DptrError
 
 if not sys.stderr.isatty():
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
-
-
 FIRST = os.environ.get("RANK", "0") == "0"  # as torchrun numbers the processes it starts
 
 
@@ -52,7 +50,6 @@ def finish(text: str, summary: Any, as_json: bool) -> None:
 
 
 HELP: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
-
 CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
@@ -60,5 +57,9 @@ Split = Annotated[str, typer.Option(help="Split of a dataset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 Resume = Annotated[str, typer.Option(help="auto: go on with the run in --out, if any; never; or a run or checkpoint.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Space, if there are several: how its name begins.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Where the encoder's weights lie, if not where the space found them.")
+]
+RunCache = Annotated[Path | None, typer.Option(help="Cache, if it is no longer where the run found it.")]
 
 DEFAULT_CACHE = Path("dptr-cache")

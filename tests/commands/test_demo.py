@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from cache.errors import WrongUse
-from demo import demo, photographs, signs
+from commands.demo import demo
 from pipeline.labels import collect
 from sources.photos import decode
+from sources.signs import photographs, signs
 
 
 def test_demo_ends_with_held_out_words_and_their_spelling(tmp_path, say):

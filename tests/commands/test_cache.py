@@ -9,11 +9,11 @@ import subprocess
 import pytest
 
 from tests.cache.test_verify import flip
-from tests.test_cli import DPTR, run, work  # noqa: F401 (a fixture)
+from tests.commands.test_embed import DPTR, run
 
 
 @pytest.fixture
-def cache(work, tmp_path):  # noqa: F811
+def cache(work, tmp_path):
     """A copy of a cache with the corpus `numbers` and the bank `photos`."""
     return shutil.copytree(work / "dptr-cache", tmp_path / "cache")
 

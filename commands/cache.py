@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cache.errors import WrongUse
-from console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
+from commands.console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
 
 cache_app = typer.Typer(cls=Commands, help="Look after a cache.", **HELP)
 

@@ -1,0 +1,103 @@
+"""Commands that make the cache: `dptr embed-text | embed-images`."""
+
+from itertools import chain
+from typing import Annotated, Any
+
+import typer
+
+from cache.errors import DptrError, WrongUse
+from cache.files import plain_name
+from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
+from pipeline.prompt import PROMPT
+from sources.cleaning import MAX_LENGTH
+
+Model = Annotated[str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.")]
+Pretrained = Annotated[str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.")]
+PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.")]
+Layout = Annotated[str, typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).")]
+Column = Annotated[str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.")]
+DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
+
+
+def embed_text(
+    sources: Annotated[list[str], typer.Argument(help=".txt .csv .tsv .jsonl .parquet, an LMDB, or a dataset's name")],
+    corpus: Annotated[str, typer.Option(help="Name of the corpus the labels go to.")],
+    cache: CacheDir = DEFAULT_CACHE,
+    model: Model = DEFAULT_MODEL,
+    pretrained: Pretrained = DEFAULT_WEIGHTS,
+    prompt: PromptText = PROMPT,
+    layout: Layout = "compact",
+    precision: Precision = "auto",
+    device: Device = "auto",
+    column: Column = None,
+    encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8-sig",
+    split: Split = "train",
+    keep_unicode: Annotated[
+        bool, typer.Option("--unicode", help="Keep characters beyond ASCII, instead of folding them.")
+    ] = False,
+    max_length: Annotated[int, typer.Option(min=1, help="Longest label in characters.")] = MAX_LENGTH,
+    as_json: Json = False,
+) -> None:
+    """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
+    from pipeline.labels import collect
+    from sources.words import Reading, words
+
+    plain_name("corpus", corpus)
+    how = Reading(column, encoding, split)
+    labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode)
+    if not len(labels):
+        raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
+    from pipeline.embed_text import embed_text as embed
+
+    encoder = _encoder(model, pretrained, prompt, layout, precision, device)
+    done = embed(cache, encoder, labels, corpus, say)
+    rate = f" ({done.new_memories / done.seconds:,.0f} words/s)" if done.new_memories else ""
+    text = (
+        f"corpus '{corpus}': {done.new_labels:,} labels added; {done.new_memories:,} memories encoded in "
+        f"{done.seconds:.1f} s{rate}, {done.known_memories:,} already cached"
+    )
+    losses = "".join(f"\n  dropped: {count:,} {reason}" for reason, count in done.dropped.items())
+    finish(text + losses, vars(done), as_json)
+
+
+def embed_images(
+    sources: Annotated[list[str], typer.Argument(help="folder, tar, LMDB, picture, or a dataset's name")],
+    bank: Annotated[str, typer.Option(help="Name of the bank the features go to.")],
+    cache: CacheDir = DEFAULT_CACHE,
+    model: Model = DEFAULT_MODEL,
+    pretrained: Pretrained = DEFAULT_WEIGHTS,
+    prompt: PromptText = PROMPT,
+    layout: Layout = "compact",
+    precision: Precision = "auto",
+    device: Device = "auto",
+    column: Column = None,
+    split: Split = "train",
+    as_json: Json = False,
+) -> None:
+    """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
+    from sources.photos import photo_count, photos
+
+    plain_name("bank", bank)
+    pictures = (picture for source in sources for picture in photos(source, split, column))
+    first = next(pictures, None)  # before the encoder is loaded: a source that is not there is said at once
+    if first is None:
+        raise WrongUse(f"there are no pictures in {', '.join(sources)}.")
+    counts = [photo_count(source) for source in sources]
+    count = None if None in counts else sum(c or 0 for c in counts)
+    from pipeline.embed_images import embed_images as embed
+
+    encoder = _encoder(model, pretrained, prompt, layout, precision, device)
+    done = embed(cache, encoder, chain([first], pictures), count, bank, say)
+    text = (
+        f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {done.known:,} already there, "
+        f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each"
+    )
+    losses = "".join(f"\n  skipped: {name}: {reason}" for name, reason in list(done.skipped.items())[:5])
+    finish(text + losses, vars(done), as_json)
+
+
+def _encoder(model: str, pretrained: str, prompt: str, layout: str, precision: str, device: str) -> Any:
+    say("loading torch and open_clip ...")
+    from pipeline.encoder import Encoder
+
+    return Encoder(model, pretrained, prompt=prompt, layout=layout, precision=precision, device=device)

@@ -1,0 +1,66 @@
+"""Where the room that embeds and the room that trains meet: what fine-tuning and evaluation read with and from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from commands.console import say
+
+
+def labelled_sets(sources: Sequence[str], split: str) -> list[Any]:
+    """The sets of labelled word images that these sources hold."""
+    from sources.labelled import labelled
+
+    return [one for source in sources for one in labelled(source, split)]
+
+
+def words_as_set(source: str, split: str) -> Any:
+    """A source of words as a set without pictures."""
+    from sources.labelled import Labelled
+    from sources.words import Reading, words
+
+    return Labelled(Path(source).name, list(words(source, Reading(split=split))), lambda _: b"")
+
+
+def image_tower(options: Any, cache: Path | None, pretrained: str | None) -> tuple[Any, Any]:
+    """The space of the run that a decoder is from, and its image tower; nothing where a new encoder is wanted."""
+    if options.encoder == "vit":
+        return None, None
+    from train.evaluate import run_space
+    from train.run import pretrained_config
+
+    config = pretrained_config(options.init)
+    space = run_space(config, cache)
+    say("loading torch and open_clip ...")
+    from pipeline.tower import space_tower
+
+    return space, space_tower(space, options.image_size, pretrained)
+
+
+def frozen_tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> Any:
+    """The frozen encoder's tokens of all pictures, embedded now where they are not yet; nothing if it learns."""
+    if not options.freeze:
+        return None
+    from models.device import choose_device
+    from pipeline.embed_crops import embed_crops
+    from train.features import CachedTokens
+
+    pictures = ((f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(len(one)))
+    count = sum(len(one) for one in sets)
+    return CachedTokens(embed_crops(space, tower, choose_device(options.device), pictures, count, say))
+
+
+def text_states(space: Any, pretrained: str | None, device: str) -> Callable[[Sequence[str]], Any]:
+    """What makes the memories of words: their states end to end (ΣL, D) and the rows of each (B,)."""
+    say("loading torch and open_clip ...")
+    import numpy as np
+
+    from pipeline.encoder import space_encoder
+
+    encoder = space_encoder(space, pretrained, device)
+
+    def states(labels: Sequence[str]) -> Any:
+        ids = [encoder.prompt.ids(label) for label in labels]
+        return encoder.text_states(ids), np.array([encoder.rows(i) for i in ids])
+
+    return states

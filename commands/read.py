@@ -1,0 +1,89 @@
+"""Commands that use a run: `dptr evaluate | read | export`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cache.files import write_whole
+from commands.console import Device, Json, RunCache, Split, Weights, finish, say
+from commands.gather import labelled_sets, text_states, words_as_set
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
+
+
+def evaluate(
+    run: Run,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Word images; for a pre-trained run words. Default: --val of the run, its held-out words."),
+    ] = None,
+    split: Split = "train",
+    cache: RunCache = None,
+    corpus: Annotated[list[str] | None, typer.Option(help="Corpora of a pre-trained run (default: its own).")] = None,
+    pretrained: Weights = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many words of each set.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst readings to show.")] = 10,
+    errors: Annotated[Path | None, typer.Option(help="Where misread words go (default: RUN/errors.html).")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
+    from train.evaluate import evaluate as read_held_out
+    from train.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
+    from train.result import table
+    from train.run import is_finetuned, run_config
+
+    sets = []
+    if is_finetuned(run):
+        sets = labelled_sets(data or run_config(run)["val"], split)
+        done = evaluate_crops(run, sets, limit, device)
+    elif data:
+        space = run_space(run_config(run), cache)
+        texts = [words_as_set(source, split) for source in data]
+        done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device)
+    else:
+        done = read_held_out(run, cache, corpus, limit, device)
+    page = errors or run / "errors.html"
+    write_whole(page, misread_page(done, sets).encode())
+    finish(f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}, as_json)
+
+
+def read(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(help="Pictures of one word each, folders, or patterns like 'a*.jpg'.")],
+    attention: Annotated[Path | None, typer.Option(help="Draw where the run looked, a tile a character.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Read pictures of words: text and confidence of each."""
+    from train.read import read as read_pictures
+
+    def show(one: Any) -> None:
+        if one.problem:
+            say(f"{one.image}: {one.problem}")
+        elif not as_json:
+            typer.echo(f"{one.image}\t{one.text}\t{one.confidence:.3f}")
+
+    found = read_pictures(run, images, device, show)
+    if attention:
+        from train.attention import look
+
+        say(f"where it looked in {look(run, images, attention, device):,} pictures: {attention}")
+    if as_json:
+        finish("", [vars(one) for one in found], True)
+    if all(one.problem for one in found):
+        raise typer.Exit(1)
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    kind: Annotated[str, typer.Option("--format", help="safetensors, openocr or onnx.")] = "safetensors",
+    as_json: Json = False,
+) -> None:
+    """Write a run's weights for other programs."""
+    from train.export import export as write
+
+    summary = write(run, out, kind, say)
+    finish(f"{run} written to {out}: {', '.join(summary['files'])}", summary, as_json)
