@@ -27,8 +27,8 @@ from pipeline.labels import collect
 from pipeline.weights import build_model
 from sources.signs import photographs, signs
 from sources.words import Reading, words
-from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.pretrain_options import PretrainOptions
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
 WORDS, RUNS = 4096, 3

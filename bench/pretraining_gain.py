@@ -35,15 +35,15 @@ from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.tower import space_tower
+from sources.cleaning import hash_share
 from sources.labelled import Labelled, labelled
 from sources.photos import photo_count, photos
 from sources.words import Reading, words
-from train.batches import hash_share
-from train.evaluate import evaluate_crops
 from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions
-from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.pretrain_options import PretrainOptions
+from train.reading.evaluate import evaluate_crops
 from train.run import LAST
 
 ARMS = {

@@ -29,8 +29,9 @@ from cache.memories import Memories, MemoryReader
 from cache.shard import SHARD_BYTES
 from models.charset import Charset
 from models.device import choose_device
-from train.batches import Plan, Words
-from train.readers import Reader, Resident, open_reader
+from train.data.plan import Plan
+from train.data.readers import Reader, Resident, open_reader
+from train.data.words import Words
 
 WIDTH, SHARDS, RUNS, BATCH, FEW = 512, 16, 5, 384, 20
 FINGERPRINT = Fingerprint("bench", "none", {}, "", 0, False, "", "", "compact", {}, "fp32")
@@ -41,7 +42,7 @@ from pathlib import Path
 from bench.peak import peak
 from bench.read_cache import BATCH, opened, some_words
 from train.batches import Plan
-from train.readers import open_reader
+from train.data.readers import open_reader
 import torch
 reader = opened(Path(sys.argv[1]), int(sys.argv[2]))
 words = some_words(len(reader.length))

@@ -20,10 +20,10 @@ from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from sources.photos import decode
 from sources.signs import photographs, signs
-from train.evaluate import evaluate
-from train.options import PretrainOptions
 from train.pretrain import pretrain
-from train.result import table
+from train.pretrain_options import PretrainOptions
+from train.reading.evaluate import evaluate
+from train.reading.result import table
 from wordclip.fonts import PILLOWS
 from wordclip.render import render
 from wordclip.show import nearest, sheet

@@ -26,7 +26,7 @@ def image_tower(options: Any, cache: Path | None, pretrained: str | None) -> tup
     """The space of the run that a decoder is from, and its image tower; nothing where a new encoder is wanted."""
     if options.encoder == "vit":
         return None, None
-    from train.evaluate import run_space
+    from train.reading.evaluate import run_space
     from train.run import pretrained_config
 
     config = pretrained_config(options.init)
@@ -43,7 +43,7 @@ def frozen_tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> 
         return None
     from models.device import choose_device
     from pipeline.embed_crops import embed_crops
-    from train.features import CachedTokens
+    from train.data.crop_batches import CachedTokens
 
     pictures = ((f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(len(one)))
     count = sum(len(one) for one in sets)

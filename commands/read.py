@@ -29,9 +29,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
-    from train.evaluate import evaluate as read_held_out
-    from train.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
-    from train.result import table
+    from train.reading.evaluate import evaluate as read_held_out
+    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
+    from train.reading.result import table
     from train.run import is_finetuned, run_config
 
     sets = []
@@ -57,7 +57,7 @@ def read(
     as_json: Json = False,
 ) -> None:
     """Read pictures of words: text and confidence of each."""
-    from train.read import read as read_pictures
+    from train.reading.read import read as read_pictures
 
     def show(one: Any) -> None:
         if one.problem:
@@ -67,7 +67,7 @@ def read(
 
     found = read_pictures(run, images, device, show)
     if attention:
-        from train.attention import look
+        from train.reading.attention_page import look
 
         say(f"where it looked in {look(run, images, attention, device):,} pictures: {attention}")
     if as_json:

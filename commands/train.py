@@ -64,8 +64,8 @@ def pretrain(
     as_json: Json = False,
 ) -> None:
     """Pre-train a decoder on cached memories; CLIP is not needed."""
-    from train.options import PretrainOptions
     from train.pretrain import pretrain as train
+    from train.pretrain_options import PretrainOptions
 
     given = {name: value for name, value in locals().items() if name in PretrainOptions.__dataclass_fields__}
     done = train(PretrainOptions(corpora=corpus, **given), say)

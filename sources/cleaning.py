@@ -1,5 +1,6 @@
 """How a label is cleaned: as the released DPTR code does, or kept as it is but for spaces."""
 
+import hashlib
 import unicodedata
 
 MAX_LENGTH = 25  # characters, of the released decoder
@@ -24,3 +25,12 @@ def clean_unicode(text: str) -> str:
     """
     # spaces first: NFC sorts the accents of a letter, also those that a space kept apart
     return unicodedata.normalize("NFC", "".join(text.split()))
+
+
+def hash_share(label: str) -> float:
+    """Where a word's hash falls between 0 and 1. A share s of words is held out by keeping those below s.
+
+    Upper and lower case fall on the same place: most CLIPs give them the same memory, and both spell the same word.
+    """
+    digest = hashlib.blake2b(label.casefold().encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

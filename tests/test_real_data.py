@@ -16,12 +16,12 @@ from sources.cleaning import clean_unicode
 from sources.labelled import labelled
 from sources.photos import photo_count, photos
 from sources.words import Reading, words
-from train.crops import usable
-from train.evaluate import evaluate_crops, misread_page
+from train.data.crops import usable
 from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions
-from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.pretrain_options import PretrainOptions
+from train.reading.evaluate import evaluate_crops, misread_page
 from wordclip.crops import Crops, read_crops
 from wordclip.show import nearest
 

@@ -1,1 +1,1 @@
-"""Uses the cache: charset, permutations, perturbation, decoder, pre-training, evaluation. Needs no open_clip."""
+"""Makes runs and uses them: pre-training and fine-tuning here, batches in data/, reading/ and export/. No open_clip."""

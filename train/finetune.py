@@ -22,15 +22,14 @@ from models.device import choose_device, choose_precision
 from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
 from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.labelled import Labelled
-from train.crops import WORKERS, CropBatch, Crops, Pictures, load, schedule, usable
-from train.features import CachedTokens
+from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
+from train.data.crops import Crops, usable
 from train.finetune_options import FinetuneOptions, check
-from train.loop import Loop
-from train.pace import Found, Pace
-from train.reading import read_crops
-from train.recording import Run
+from train.loop import Found, Loop, Pace
+from train.reading.batched import read_crops
+from train.reading.score import score
+from train.recorder import Run
 from train.run import load_run
-from train.score import score
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cache.errors import WrongUse
 from models.recogniser import QUERIES
-from train.options import check_counts, released_rate
+from train.pretrain_options import check_counts, released_rate
 
 ENCODERS = ("clip", "vit")
 # CLIP4STR (arXiv 2305.14014) trains what is new at 19 times the learning rate of CLIP's own tower

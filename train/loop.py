@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,76 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from models.device import autocast, differentiable_attention
-from train.average import Average
-from train.pace import Found, Labelled, Numbered, Pace, Progress
-from train.recording import Run
-from train.schedule import one_cycle
+from train.ranks import Ranks
+from train.recorder import Run
+from train.step import Average, Utilisation, one_cycle
 from train.stopping import Request, Stopped, stopping
-from train.utilisation import Utilisation
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 AGREE_EVERY = 10  # steps between looking whether any rank was asked to stop
 SAVE_EVERY = 500  # steps between checkpoints, where evaluations are further apart
 CLIP_NORM = 20.0
+
+
+class Labelled(Protocol):
+    """Words of a batch."""
+
+    @property
+    def labels(self) -> list[str]: ...
+
+
+class Numbered(Protocol):
+    """A batch: as long as it has words."""
+
+    @property
+    def number(self) -> int:
+        """Of this batch in the run, from 0."""
+
+    @property
+    def words(self) -> "Labelled":
+        """What the batch's labels can be had from, if it comes to that."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run is and on what it runs."""
+
+    steps: int
+    eval_every: int
+    device: torch.device
+    precision: str
+    seed: int = 0
+    ema: float = 0.0  # decay of the average of weights that is evaluated and kept as best; 0: the weights themselves
+    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
+    held-out word with what was read.
+    """
+
+    scores: dict[str, float]
+    rank: tuple[float, ...]  # larger is better
+    text: str
+    readings: list[tuple[str, str]]
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0  # done
+    drawn: int = 0  # batches taken
+    loss: float = math.nan  # mean since the last report
+    seconds: float = 0.0  # of training, evaluations left out
+    waiting: float = 0.0  # of these, seconds in which no batch was ready
+    words: int = 0
+    best_step: int = 0
+    best_rank: tuple[float, ...] | None = None  # of the best checkpoint
+    best_scores: dict[str, float] | None = None
 
 
 Batch = TypeVar("Batch", bound=Numbered)

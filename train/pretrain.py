@@ -4,9 +4,8 @@ Each step: a batch of words and their memories, memories perturbed with photogra
 AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,19 @@ from cache.errors import DptrError, WrongUse
 from cache.space import Space, open_space
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
-from models.device import choose_device, upload
-from train.ahead import ahead
-from train.batches import MemoryLoader, Plan, Words, read_words, split
-from train.evaluate import read_memories
-from train.loop import Loop
-from train.options import PretrainOptions, Resolved, check, resolve
-from train.pace import Found
+from models.device import choose_device
+from sources.ahead import ahead
+from train.data.plan import Plan
+from train.data.readers import choose_reader, open_reader
+from train.data.word_batches import MemoryLoader, TextBatch, _batches
+from train.data.words import Words, read_words, split
+from train.loop import Found, Loop
 from train.perturbation import Perturbation, mean_row_norm
+from train.pretrain_options import PretrainOptions, Resolved, check, resolve
 from train.ranks import join
-from train.readers import Reader, choose_reader, open_reader
-from train.recording import Run, run_reader
-from train.score import score
+from train.reading.batched import read_memories
+from train.reading.score import score
+from train.recorder import Run, run_reader
 
 
 @dataclass(frozen=True)
@@ -138,33 +138,6 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         best_step=progress.best_step,
         scores=progress.best_scores or {},
     )
-
-
-@dataclass(frozen=True)
-class TextBatch:
-    """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
-
-    number: int
-    words: Words
-    memory: Tensor
-    mask: Tensor | None
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-
-def _batches(
-    loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
-) -> Generator[TextBatch, None, None]:
-    """Batches without end, epoch after epoch, from number `first` of all on."""
-    begun, start = divmod(first, plan.count(words))
-    number = count(first)
-    for epoch in count(begun):
-        for part, states, lengths in reader.epoch(plan, epoch, start):
-            memory, mask = loader.padded(states, lengths)
-            yield TextBatch(next(number), part, memory, mask, upload(part.targets(), loader.device))
-        start = 0
 
 
 def _silent(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A run: a folder with one training run, as it is read; recording.py writes it.
+"""A run: a folder with one training run, as it is read; recorder.py writes it.
 
 RUN/
     config.json       the resolved configuration: options as used, cache identity, decoder shape, software versions

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sources.cleaning import hash_share
 from sources.lmdbs import lmdb_labels, lmdb_pictures
 from sources.photos import decode
-from train.batches import hash_share
 from wordclip.render import HEIGHT, WIDTH
 
 HELD_OUT = 0.10  # share of crops, by the hash of their bytes, that are never trained on

@@ -9,8 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase, digits
 
 from pipeline.tokens import Tokens
-from sources.cleaning import MAX_LENGTH
-from train.batches import hash_share
+from sources.cleaning import MAX_LENGTH, hash_share
 
 HELD_OUT = 0.02  # share of words, by hash, that are never drawn for training
 UPPER, TITLE = 0.45, 0.25  # shares of words on signs that are in capitals, or have one

@@ -88,7 +88,7 @@ def test_a_tower_of_transformers_gives_its_own_hidden_states(bert):
 
 def test_they_are_embedded_and_the_plan_says_so(bert, tmp_path):
     from cache.space import Space
-    from train.batches import MemoryLoader
+    from train.data.word_batches import MemoryLoader
 
     encoder, lines = Encoder(bert, "untrained:3", precision="fp32"), []
     done = embed_text(tmp_path, encoder, collect(["hello", "tar", "hello", "x" * 25]), "words", lines.append)

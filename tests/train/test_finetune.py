@@ -14,15 +14,15 @@ from pipeline.embed_crops import embed_crops
 from pipeline.tower import space_tower
 from sources.labelled import Labelled
 from tests.conftest import drawn, picture
-from train.attention import look
-from train.evaluate import evaluate_crops, misread_page
-from train.features import CachedTokens
+from train.data.crop_batches import CachedTokens
 from train.finetune import Material, build, finetune
 from train.finetune_options import FinetuneOptions, check
-from train.options import PretrainOptions
 from train.pretrain import pretrain
-from train.read import read
-from train.result import table
+from train.pretrain_options import PretrainOptions
+from train.reading.attention_page import look
+from train.reading.evaluate import evaluate_crops, misread_page
+from train.reading.read import read
+from train.reading.result import table
 from train.run import load_recogniser, load_run, pretrained_config
 
 NUMBERS = [str(n) for n in range(10, 100)]
@@ -215,7 +215,7 @@ def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch
 
 def _crops(one):
     from models.charset import Charset
-    from train.crops import usable
+    from train.data.crops import usable
 
     return usable([one], Charset(), 25)
 

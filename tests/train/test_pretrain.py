@@ -12,12 +12,12 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import picture
-from train.evaluate import evaluate
-from train.options import PretrainOptions
 from train.pretrain import pretrain
-from train.result import table
+from train.pretrain_options import PretrainOptions
+from train.reading.evaluate import evaluate
+from train.reading.result import table
 from train.run import load_run
-from train.schedule import WARM_UP, one_cycle
+from train.step import WARM_UP, one_cycle
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.train.test_resume import command, figures, first_checkpoint, started
-from train.options import PretrainOptions
+from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint
 
 PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]

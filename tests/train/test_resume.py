@@ -15,8 +15,8 @@ import torch
 import train.loop
 from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
-from train.options import PretrainOptions
 from train.pretrain import pretrain
+from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint, steps_of
 from train.stopping import Stopped
 

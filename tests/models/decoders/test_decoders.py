@@ -12,10 +12,10 @@ from cli import app
 from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
 from tests.models.decoders.by_hand import ragged, small
-from tests.train.test_export import finetuned, pictures, pretrained
-from train.attention import attention_maps
+from tests.train.export.test_export import finetuned, pictures, pretrained
 from train.export import export
-from train.recording import Run
+from train.reading.attention import attention_maps
+from train.recorder import Run
 from train.run import load_recogniser, load_run
 
 KINDS = names()

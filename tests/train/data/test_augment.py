@@ -1,0 +1,59 @@
+"""Changes to pictures: none at strength 0, the same for the same draw, and the word stays in the picture."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.data.augment import _moved, augmented
+
+
+def striped(width=120, height=40):
+    """White with a black block in the middle, where the word would be."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[height // 4 : -height // 4, width // 8 : -width // 8] = 0
+    return Image.fromarray(pixels)
+
+
+def test_strength_zero_changes_nothing():
+    picture = striped()
+    assert augmented(picture, 0.0, random.Random(0)) is picture
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 2.0, 5.0])
+def test_any_shape_comes_out_as_a_picture(strength):
+    rng = random.Random(1)
+    for size in ((1, 1), (3, 40), (200, 8), (400, 300), (31, 33)):
+        for _ in range(30):
+            made = augmented(Image.new("RGB", size, "white"), strength, rng)
+            assert made.mode == "RGB"
+            assert min(made.size) >= 1
+
+
+def test_same_draw_gives_the_same_picture():
+    first, second = (augmented(striped(), 1.0, random.Random(n)) for n in (3, 3))
+    assert first.tobytes() == second.tobytes()
+    assert len({augmented(striped(), 1.0, random.Random(n)).tobytes() for n in range(20)}) > 10
+
+
+def test_each_kind_of_change_happens():
+    shapes, colours, noise = set(), 0, 0
+    for n in range(200):
+        made = augmented(striped(), 1.0, random.Random(n))
+        pixels = np.asarray(made).astype(int)
+        shapes.add(made.size)
+        colours += int(pixels[0, 0].sum() < 300)  # the border turned dark: inverted
+        noise += int(len(np.unique(pixels)) > 200)
+    assert len(shapes) > 20  # moved
+    assert 5 < colours < 60
+    assert noise > 10
+
+
+def test_nothing_of_the_word_is_cut_off():
+    """However it is turned, the share of black stays about what it was, colours left out."""
+    for n in range(300):
+        made = np.asarray(_moved(striped(), 1.0, random.Random(n)))[:, :, 0]
+        black = (made < 128).sum() / (40 * 120)
+        assert 0.25 < black < 0.6, n  # 0.375 before; perspective brings it nearer or moves it away
+        assert (made[0] >= 128).mean() > 0.9  # what came in at the border is border

@@ -1,0 +1,1 @@
+"""From the cache and from pictures to batches."""

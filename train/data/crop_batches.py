@@ -1,0 +1,149 @@
+"""Batches of word images: made of pictures by worker processes, or of tokens that a frozen encoder left in the cache.
+
+Shape letters: B batch, H rows, W columns, T tokens, E width.
+"""
+
+import os
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cache.bank import Bank, picture_key
+from models.image_encoder import Pair, stretched
+from sources.photos import decode
+from train.data.augment import augmented
+from train.data.crops import Crops
+from train.data.plan import Plan
+
+WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that make pictures ahead, if no number is asked for
+
+
+def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of crop numbers of similar label length for one epoch, a function of (seed, epoch) alone.
+
+    A set of weight 2 comes twice an epoch; of one of weight 0.5 another half comes in each.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    chosen = []
+    for which, weight in enumerate(weights):
+        own = np.flatnonzero(crops.of == which)
+        whole = int(weight)
+        rest = random.permutation(own)[: round((weight - whole) * len(own))]
+        chosen += [own] * whole + [rest]
+    numbers = np.concatenate(chosen)
+    lengths = np.array([len(label) for label in crops.labels])[numbers]
+    for indices in Plan(batch, seed).batches(lengths, epoch):
+        yield numbers[indices]
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """Labels of a batch."""
+
+    labels: list[str]
+
+
+@dataclass
+class CropBatch:
+    """Pictures (B, 3, H, W) uint8 or tokens (B, T, E), the numbers of their crops, and their labels."""
+
+    pictures: Tensor
+    numbers: list[int]
+    labels: list[str]
+    broken: dict[int, str] = field(default_factory=dict)  # crops that could not be read: number to reason
+    number: int = 0  # of the batch in the run
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def words(self) -> "Spelled":
+        """The labels without the pictures."""
+        return Spelled(self.labels)
+
+    def pin_memory(self) -> "CropBatch":
+        """Called by torch's loader where there is a GPU."""
+        self.pictures = self.pictures.pin_memory()
+        return self
+
+
+class Pictures(Dataset[CropBatch]):
+    """Makes whole batches: item (draw, crop numbers) is a CropBatch, changed at random as `draw` says."""
+
+    def __init__(self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0) -> None:
+        self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
+
+    def __getitem__(self, item: tuple[int, Sequence[int]]) -> CropBatch:
+        draw, numbers = item
+        rng = random.Random(f"{self.seed} {draw}")
+        made, kept, broken = [], [], {}
+        for n in (int(n) for n in numbers):
+            try:
+                picture = decode(self.crops.picture(n))
+            except ValueError as error:
+                broken[n] = str(error)
+                continue
+            made.append(stretched(augmented(picture, self.strength, rng), self.image_size))
+            kept.append(n)
+        pictures = torch.stack(made) if made else torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
+        return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken, draw)
+
+
+def load(pictures: Pictures, batches: Iterable[Sequence[int]], workers: int, first: int = 0) -> Iterator[CropBatch]:
+    """CropBatches in the order of `batches`, made by worker processes ahead of whoever takes them.
+
+    What a batch holds depends on its number alone (counted from `first`), not on how many workers there are.
+    """
+    items = ((first + n, numbers) for n, numbers in enumerate(batches))
+    more: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
+    pinned = torch.cuda.is_available()
+    yield from DataLoader(
+        pictures, batch_size=None, sampler=items, num_workers=workers, collate_fn=_as_it_is, pin_memory=pinned, **more
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class CachedTokens:
+    """The tokens (T, E) float16 of pictures in a bank, found by the picture's own bytes.
+
+    Every shard is read once and compared with its check when this is made; after that rows are mapped.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        """Damaged if a shard is not what was written."""
+        self._maps: list[NDArray[np.float16]] = []
+        self._place: dict[bytes, tuple[int, int]] = {}
+        keys = bank.keys().tolist()
+        for shard in bank.shards():
+            shard.read("features")
+            for row in range(shard.entry.rows):
+                self._place[keys[len(self._place)]] = (len(self._maps), row)
+            self._maps.append(shard.map("features"))
+        self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where each crop asked for so far lies
+
+    def batches(self, crops: Crops, batches: Iterable[Sequence[int]], first: int = 0) -> Iterator[CropBatch]:
+        """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
+        places = next((found for asked, found in self._found if asked is crops), None)
+        if places is None:
+            places = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
+            self._found.append((crops, places))
+        for number, numbers in enumerate(batches, first):
+            kept = [int(n) for n in numbers if places[n] is not None]
+            broken = {int(n): "it could not be embedded" for n in numbers if places[n] is None}
+            rows = [self._maps[shard][row] for shard, row in (places[n] for n in kept)]  # type: ignore[misc]
+            tokens = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
+            yield CropBatch(tokens, kept, [crops.labels[n] for n in kept], broken, number)
+
+
+def _key(picture: bytes) -> bytes:
+    return picture_key(picture).rstrip(b"\0")  # numpy drops zeros at the end

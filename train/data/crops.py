@@ -1,0 +1,73 @@
+"""Word images to train on or to measure with: which of them are usable."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import DptrError
+from models.charset import Charset
+from sources.cleaning import clean, clean_unicode
+from sources.labelled import Labelled
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Usable word images: crop n is picture `numbers[n]` of `sets[of[n]]`, and `labels[n]` stands on it."""
+
+    sets: list[Labelled]
+    of: NDArray[np.int32]
+    numbers: NDArray[np.int64]
+    labels: list[str]
+    dropped: Counter[str]  # labels that are not usable, by reason
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def picture(self, n: int) -> bytes:
+        """The encoded picture of crop n, empty if there is none."""
+        return self.sets[self.of[n]].picture(int(self.numbers[n]))
+
+    def where(self, chosen: NDArray[np.int64]) -> "Crops":
+        """Only the crops `chosen`, by their numbers here."""
+        labels = [self.labels[n] for n in chosen]
+        return Crops(self.sets, self.of[chosen], self.numbers[chosen], labels, self.dropped)
+
+    def evenly(self, count: int | None) -> "Crops":
+        """So many of them, spread evenly; all, if there are no more or `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        return self.where(np.linspace(0, len(self) - 1, count).astype(np.int64))
+
+
+def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:
+    """The crops whose labels a decoder can write, as it would write them; the others are counted by reason.
+
+    Whitespace is taken out. An ASCII charset folds letters to ASCII (NFKD), as the field does; any other keeps them.
+    With `strict` off, labels with characters outside the charset stay: they count when reading is measured.
+    DptrError if nothing is usable.
+    """
+    of: list[int] = []
+    numbers: list[int] = []
+    labels: list[str] = []
+    dropped: Counter[str] = Counter()
+    folding = clean if charset.characters.isascii() else clean_unicode
+    for which, one in enumerate(sets):
+        for number, text in enumerate(one.labels):
+            label = folding(text)
+            label = charset.fold(label) if strict else label
+            if not label:
+                dropped["without any ASCII character" if text.strip() else "without a label"] += 1
+            elif len(label) > max_length:
+                dropped[f"longer than {max_length} characters"] += 1
+            elif strict and not charset.holds(label):
+                dropped["with characters outside the charset"] += 1
+            else:
+                of.append(which)
+                numbers.append(number)
+                labels.append(label)
+    if not labels:
+        raise DptrError(f"no usable word image in {', '.join(s.name for s in sets)}: {dict(dropped)}.")
+    return Crops(list(sets), np.array(of, np.int32), np.array(numbers, np.int64), labels, dropped)

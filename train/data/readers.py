@@ -1,0 +1,189 @@
+"""Three ways to read memories for training, with one interface: resident, mapped, streamed.
+
+- `Resident` holds the memories of all words in the device's memory, and batches are gathered there.
+- `Mapped` gathers each batch from the memory-mapped shards, which pays while the page cache holds them.
+- `Streamed` reads blocks of shards in random order, ahead and by threads, and shuffles words within a window of many
+  blocks: sequential reads, and memory that does not grow with the cache.
+
+All see the same words in each epoch, each once, and check each memory against its CRC-32 when it is read from the disk.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache.memories import MemoryReader
+from models.device import free_memory, memory, upload
+from train.data.plan import Plan
+from train.data.words import Words
+
+READERS = ("auto", "resident", "mapped", "streamed")
+WINDOW_BYTES = 64 << 20  # of the states in a window of `Streamed`; two windows are in memory
+THREADS = 8  # that read blocks: they wait for the disk more than they compute
+Loaded = tuple[Words, Tensor, NDArray[np.int64]]
+
+
+class Reader(Protocol):
+    """Reads the words of a corpus batch by batch."""
+
+    def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
+        """The batches of an epoch from number `start` on, a function of the plan and the epoch.
+
+        Words (B), their states end to end (ΣL, D) float16, and the lengths (B,) of those. Damaged, naming the shard, if
+        a memory is not what was written.
+        """
+        ...
+
+
+class Mapped:
+    """Gathers each batch from memory-mapped shards."""
+
+    def __init__(self, reader: MemoryReader, words: Words) -> None:
+        self._reader, self._words = reader, words
+
+    def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
+        """As `Reader.epoch`, states in the machine's memory."""
+        for batch in plan.batches(self._words.lengths, epoch, start):
+            words = self._words.take(batch)
+            states, lengths = self._reader.gather(words.memories)
+            yield words, torch.from_numpy(states), lengths
+
+
+class Resident:
+    """Holds the memories of all words on the device."""
+
+    def __init__(self, reader: MemoryReader, words: Words, device: torch.device) -> None:
+        """Reads and checks them all; Damaged as `Reader.epoch`."""
+        numbers = np.unique(words.memories)
+        lengths = reader.length[numbers]
+        states = torch.empty(int(lengths.sum(dtype=np.int64)), reader.width, dtype=torch.float16, device=device)
+        self._words, self._held = words, Held(numbers, lengths, states)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        step = max(1, WINDOW_BYTES // (reader.nbytes(numbers) // len(numbers)))
+        with ThreadPoolExecutor(THREADS) as pool:
+            for n in range(0, len(numbers), step):
+                part = states[ends[n] - lengths[n] : ends[min(n + step, len(ends)) - 1]]
+                read = part if device.type == "cpu" else torch.empty(part.shape, dtype=part.dtype)
+                for done in _read(pool, reader, numbers[n : n + step], read.numpy()):
+                    done.result()
+                if read is not part:
+                    part.copy_(read)
+
+    def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
+        """As `Reader.epoch`, states on the device."""
+        for batch in plan.batches(self._words.lengths, epoch, start):
+            words = self._words.take(batch)
+            yield words, *self._held.gather(words.memories)
+
+
+class Streamed:
+    """Reads blocks of shards in random order, ahead of the batches that are made of them."""
+
+    def __init__(self, reader: MemoryReader, words: Words) -> None:
+        self._reader, self._words = reader, words
+        self._block = np.unique(reader.block(words.memories), return_inverse=True)[1].astype(np.int32)
+        self._bytes = reader.nbytes(words.memories) / len(words)  # a word
+        self._buffers = [torch.empty(0, reader.width, dtype=torch.float16)] * 2
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """All words, by blocks in random order; within a block as their memories lie there."""
+        place = random.permutation(self._block.max() + 1)
+        return np.lexsort((self._words.memories, place[self._block]))
+
+    def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
+        """As `Reader.epoch`, states in the machine's memory. What comes before `start` is not read."""
+        window = max(1, int(WINDOW_BYTES / self._bytes) // plan.batch)
+        coming: deque[tuple[list[Words], Held, list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            for number, batches in enumerate(plan.windows(self._words.lengths, epoch, start, window, self.order)):
+                coming.append(self._begin(pool, [self._words.take(b) for b in batches], number % 2))
+                if len(coming) == 2:
+                    yield from _serve(*coming.popleft())  # after which its buffer is free
+            while coming:
+                yield from _serve(*coming.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, batches: list[Words], slot: int
+    ) -> tuple[list[Words], "Held", list[Future[None]]]:
+        """Begin to read the memories of some batches into one of the buffers."""
+        numbers = np.unique(np.concatenate([b.memories for b in batches]))
+        lengths = self._reader.length[numbers]
+        rows = int(lengths.sum(dtype=np.int64))
+        if len(self._buffers[slot]) < rows:
+            self._buffers[slot] = torch.empty(rows, self._reader.width, dtype=torch.float16)
+        states = self._buffers[slot][:rows]
+        return batches, Held(numbers, lengths, states), _read(pool, self._reader, numbers, states.numpy())
+
+
+class Held:
+    """Memories in the memory of a device: their numbers rising (n,), lengths (n,), and states end to end (ΣL, D)."""
+
+    def __init__(self, numbers: NDArray[np.int64], lengths: NDArray[np.int32], states: Tensor) -> None:
+        self._numbers, self._lengths, self._states = numbers, lengths, states
+        self._starts = np.cumsum(lengths, dtype=np.int64) - lengths
+
+    def gather(self, numbers: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        """As `MemoryReader.gather`, where the states are, and without waiting for the device."""
+        places = np.searchsorted(self._numbers, numbers)
+        lengths = self._lengths[places].astype(np.int64)
+        before = np.cumsum(lengths) - lengths
+        rows = np.arange(lengths.sum()) + np.repeat(self._starts[places] - before, lengths)
+        if self._states.device.type == "cpu":  # in one thread: who reads and who trains want the cores, torch's spin
+            return torch.from_numpy(np.take(self._states.numpy(), rows, 0, mode="clip")), lengths
+        return self._states.index_select(0, upload(torch.from_numpy(rows), self._states.device)), lengths
+
+
+def _read(
+    pool: ThreadPoolExecutor, reader: MemoryReader, numbers: NDArray[np.int64], out: NDArray[np.float16]
+) -> list[Future[None]]:
+    """Begin to read memories, their numbers rising, end to end into `out` (ΣL, D), a block at a time."""
+    ends = np.cumsum(reader.length[numbers], dtype=np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(reader.block(numbers))) + 1).tolist(), len(numbers)]
+    rows = [0, *ends[np.array(edges[1:]) - 1].tolist()]
+    return [
+        pool.submit(reader.read_block, numbers[a:b], out[first:last])
+        for (a, b), (first, last) in zip(pairwise(edges), pairwise(rows), strict=True)
+    ]
+
+
+def _serve(batches: list[Words], held: Held, reading: list[Future[None]]) -> Iterator[Loaded]:
+    for part in reading:
+        part.result()
+    for words in batches:
+        yield words, *held.gather(words.memories)
+
+
+def choose_reader(asked: str, size: int, device: torch.device) -> tuple[str, str]:
+    """The name of a reader for `size` bytes of states, and why it is this one."""
+    if asked != "auto":
+        return asked, "as --reader says"
+    free, whole = free_memory(device), memory()
+    if size <= free // 2:
+        return "resident", f"{_gb(size)} of states fit into half of the {_gb(free)} free on {device.type}"
+    if size <= whole // 2:
+        return (
+            "mapped",
+            f"{_gb(size)} of states fit into half of the machine's {_gb(whole)}, not of what is free on {device.type}",
+        )
+    return "streamed", f"{_gb(size)} of states are more than half of the machine's {_gb(whole)}"
+
+
+def open_reader(name: str, reader: MemoryReader, words: Words, device: torch.device) -> Reader:
+    """A reader of these words by name: resident, mapped or streamed."""
+    if name == "resident":
+        return Resident(reader, words, device)
+    return Mapped(reader, words) if name == "mapped" else Streamed(reader, words)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"

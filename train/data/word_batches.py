@@ -1,0 +1,99 @@
+"""Batches of words: their memories as padded tensors on the device, and their ids.
+
+Shape letters: B batch, L characters, M memory rows, D width, P rows of the common prefix.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache.memories import MemoryReader
+from cache.space import Space
+from models.device import upload
+from train.data.plan import Plan
+from train.data.readers import Reader
+from train.data.words import Words
+
+
+class MemoryLoader:
+    """Memories as the decoder sees them, whatever the layout: padded, masked, on the device.
+
+    With `zero`, all their values are 0, so that there is nothing to read: a control.
+    """
+
+    def __init__(self, space: Space, device: torch.device, zero: bool = False) -> None:
+        self._zero = zero
+        self.reader = MemoryReader(space.memories)
+        constants = space.constants()
+        self._prefix = torch.from_numpy(constants["prefix"]).to(device, torch.float32)  # (P, D)
+        self._projection = torch.from_numpy(constants["text_projection"]).to(device)  # (D, E)
+        self._compact = space.fingerprint.layout == "compact"
+        self.device = device
+        self.width = self.reader.width
+
+    def load(self, words: Words) -> tuple[Tensor, Tensor | None]:
+        """Memory (B, M, D) float32 and its mask (B, M), None if every row counts.
+
+        Compact memories become: the end token's row projected, the common prefix, and the rows up to the end token.
+        The projected row is left out where the encoder's two widths differ.
+        """
+        return self.padded(*self.reader.gather(words.memories))
+
+    def padded(self, states: Tensor | NDArray[np.float16], lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """The same of states end to end (ΣL, D), as they lie in the cache or come out of the encoder.
+
+        Does not wait for the device.
+        """
+        memory, mask = self._padded(upload(torch.as_tensor(states), self.device).float(), lengths)
+        return torch.zeros_like(memory) if self._zero else memory, mask
+
+    def _padded(self, ragged: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        B, D = len(lengths), self.width
+        if not self._compact:
+            return ragged.view(B, -1, D), None
+        counts = upload(torch.from_numpy(lengths), self.device)
+        ends = counts.cumsum(0)
+        head = self._prefix.expand(B, -1, -1)
+        if self._projection.shape[0] == self._projection.shape[1]:
+            head = torch.cat([(ragged[ends - 1] @ self._projection)[:, None], head], 1)
+        H = head.shape[1]
+        M = H + int(lengths.max())
+        place = torch.arange(len(ragged), device=self.device)
+        sample = torch.repeat_interleave(torch.arange(B, device=self.device), counts, output_size=len(ragged))
+        memory = ragged.new_zeros(B, M, D)
+        memory[:, :H] = head
+        memory[sample, H + place - (ends - counts)[sample]] = ragged
+        mask = torch.arange(M, device=self.device) < (H + counts)[:, None]
+        return memory, mask
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
+
+    number: int
+    words: Words
+    memory: Tensor
+    mask: Tensor | None
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def _batches(
+    loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
+) -> Generator[TextBatch, None, None]:
+    """Batches without end, epoch after epoch, from number `first` of all on."""
+    begun, start = divmod(first, plan.count(words))
+    number = count(first)
+    for epoch in count(begun):
+        for part, states, lengths in reader.epoch(plan, epoch, start):
+            memory, mask = loader.padded(states, lengths)
+            yield TextBatch(next(number), part, memory, mask, upload(part.targets(), loader.device))
+        start = 0

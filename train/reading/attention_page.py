@@ -1,0 +1,147 @@
+"""Where FMU and decoder looked, drawn: `dptr read RUN IMAGE... --attention PNG`."""
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from cache.errors import DptrError, WrongUse
+from cache.files import write_whole
+from models.device import choose_device
+from models.image_encoder import stretched
+from train.reading.attention import _drawable, _looked
+from train.reading.read import pictures, upright
+from train.run import load_recogniser
+
+MOST = 100  # pictures drawn into one file
+WIDTH = 960  # pixels of a row of tiles, about
+PICTURE, TILE = (144, 640), (72, 228)  # height and width at most, in pixels, of the picture read and of one tile
+GAP, SMALL, LARGE = 12, 18, 26  # pixels between tiles, and of the two sizes of letters
+PAPER, INK, FAINT = "white", "#1a1a1a", "#6b6b6b"
+# Nine even steps of matplotlib's inferno (CC0), whose brightness rises evenly
+INFERNO = np.array(
+    [
+        (0, 0, 4),
+        (31, 12, 72),
+        (85, 15, 109),
+        (136, 34, 106),
+        (186, 54, 85),
+        (227, 89, 51),
+        (249, 140, 10),
+        (249, 201, 50),
+        (252, 255, 164),
+    ]
+)
+
+
+def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> int:
+    """Draw where a run looks in pictures, named as for `read.pictures`, into the PNG `path`; gives their number.
+
+    What is no picture is left out. Raises what `read.read` does, WrongUse also for more than 100 pictures or a
+    decoder that is no parseq, and DptrError if there is none to draw or the file cannot be written.
+    """
+    target = choose_device(device)
+    named = pictures(images)
+    recogniser = load_recogniser(run)[0].to(target)
+    _drawable(recogniser)  # before any picture is decoded
+    shown: list[Image.Image] = []
+    made: list[Tensor] = []
+    for n, (_, data) in enumerate(named):
+        if n == MOST:
+            raise WrongUse(f"{path} has room for {MOST} pictures, and these are more: name those to look into.")
+        with suppress(ValueError):
+            picture = upright(data)
+            made.append(stretched(picture, recogniser.config.vision.image_size))
+            shown.append(_fitted(picture, PICTURE))  # the rest of a large photograph is not kept
+    if not shown:
+        raise DptrError(f"there is nothing to draw in {path}: no file named is a picture.")
+    pixels = torch.stack(made).to(target)
+    texts, sure, maps = zip(*_looked(recogniser, pixels), strict=True)
+    draw_attention(shown, texts, sure, maps, path)
+    return len(shown)
+
+
+def draw_attention(
+    shown: Sequence[Image.Image],
+    texts: Sequence[str],
+    confidences: Sequence[float] | None,
+    maps: Sequence[Tensor],
+    path: Path,
+) -> None:
+    """Write a PNG with a block a picture (RGB): the text read, how sure it is, the picture, and a tile a character.
+
+    A tile is the picture in grey under the heat of the character's map, brightest where that is largest; maps come as
+    `attention_maps` gives them. Characters that the font lacks are named by their code points. At least one picture.
+    DptrError if the file cannot be written.
+    """
+    sure: Sequence[float | None] = confidences or [None] * len(shown)
+    blocks = [_block(*parts) for parts in zip(shown, texts, sure, maps, strict=True)]
+    width = max(block.width for block in blocks) + 2 * GAP
+    page = Image.new("RGB", (width, sum(block.height + 2 * GAP for block in blocks)), PAPER)
+    top = 0
+    for block in blocks:
+        if top:
+            ImageDraw.Draw(page).line((GAP, top, width - GAP, top), FAINT)
+        page.paste(block, (GAP, top + GAP))
+        top += block.height + 2 * GAP
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    write_whole(path, file.getbuffer())
+
+
+def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) -> Image.Image:
+    large, small = ImageFont.load_default(LARGE), ImageFont.load_default(SMALL)
+    shown, tile = _fitted(picture, PICTURE), ImageOps.autocontrast(_fitted(picture, TILE).convert("L"))
+    title = _legible(text, large) if text else "(nothing read)"
+    note = "" if sure is None else f"confidence {sure:.0%}"
+    labels = [_legible(character, small) for character in text]
+    across = GAP + max([tile.width, *(math.ceil(small.getlength(label)) for label in labels)])
+    down = tile.height + SMALL + 2 * GAP
+    columns = max(1, min(WIDTH // across, len(labels)))
+    head = 2 * LARGE + shown.height
+    right = LARGE + math.ceil(large.getlength(title) + small.getlength(note))
+    width = max(right, shown.width, columns * across - GAP)
+    block = Image.new("RGB", (width, head + GAP + math.ceil(len(labels) / columns) * down), PAPER)
+    draw = ImageDraw.Draw(block)
+    draw.text((0, LARGE), title, INK, large, "ls")
+    draw.text((right, LARGE), note, FAINT, small, "rs")
+    block.paste(shown, (0, 2 * LARGE - GAP))
+    for n, (label, one) in enumerate(zip(labels, maps, strict=True)):
+        x, y = n % columns * across, head + GAP + n // columns * down
+        block.paste(_heated(tile, one), (x + (across - GAP - tile.width) // 2, y))
+        draw.text((x + (across - GAP) / 2, y + tile.height + SMALL + 2), label, INK, small, "ms")
+    return block
+
+
+def _heated(grey: Image.Image, one: Tensor) -> Image.Image:
+    """A grey picture under a map (rows, columns): the more heat, the less grey."""
+    size = (grey.height, grey.width)
+    smooth = F.interpolate(one[None, None], size, mode="bicubic", antialias=True)[0, 0].clamp_min(0).numpy()
+    heat = (smooth / smooth.max())[..., None]  # (H, W, 1), 0 to 1
+    steps = np.linspace(0, 1, len(INFERNO))
+    colours = np.concatenate([np.interp(heat, steps, channel) for channel in INFERNO.T], -1)
+    share = 0.3 + 0.45 * heat
+    dimmed = 30 + 0.6 * np.asarray(grey)[..., None]  # so that heat glows on white too
+    mixed = (1 - share) * dimmed + share * colours
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def _fitted(picture: Image.Image, most: tuple[int, int]) -> Image.Image:
+    """The picture as large as fits into (height, width), its ratio kept."""
+    scale = min(most[0] / picture.height, most[1] / picture.width)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _legible(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, with code points like U+1EDF for what the font lacks."""
+    lacking = bytes(font.getmask("\uffff"))
+    parts = (c if c.isascii() or bytes(font.getmask(c)) != lacking else f" U+{ord(c):04X} " for c in text)
+    return " ".join("".join(parts).split())

@@ -1,0 +1,146 @@
+"""Measures how a run reads: `dptr evaluate RUN [--data SET...]`.
+
+A fine-tuned run reads word images. A pre-trained one reads memories: the held-out words of its cache, or any words.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache.errors import DptrError
+from cache.fingerprint import Fingerprint
+from cache.space import Space, open_space, spaces
+from models.device import choose_device
+from sources.labelled import Labelled
+from train.data.crop_batches import WORKERS
+from train.data.crops import usable
+from train.data.word_batches import MemoryLoader
+from train.data.words import read_words, split
+from train.reading.batched import read_crops, read_loaded, read_memories
+from train.reading.errors_page import Misread, errors_page
+from train.reading.result import Evaluation, Reading, set_result
+from train.run import load_recogniser, load_run
+
+States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # of words, as a cache holds them
+
+
+def evaluate(
+    run: Path,
+    cache: Path | None = None,
+    corpora: list[str] | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Read the held-out words of a pre-trained run's cache with its best checkpoint.
+
+    `corpora` other than the run's own are read whole but for words the run may have trained on; `limit` takes the
+    first words in the order of their hash. Raises WrongUse for a run or cache that is not there, DptrError for a cache
+    of another encoder or when no word is held out.
+    """
+    decoder, config, step = load_run(run)
+    space = run_space(config, cache)
+    names = corpora or config["corpora"]
+    words, dropped = read_words(space, names, decoder.charset, decoder.config.max_length)
+    _, held_out = split(words, config["held_out"])
+    if not len(held_out):
+        raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
+    held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
+    target = choose_device(device)
+    loader = MemoryLoader(space, target, config["zero_memory"])
+    found = read_memories(decoder.to(target), loader, held_out, "fp32")
+    readings = [Reading(truth, *r, n) for n, (truth, r) in enumerate(zip(held_out.labels, found, strict=True))]
+    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dict(dropped))])
+
+
+def evaluate_texts(
+    run: Path, sets: Sequence[Labelled], states: States, space: Space, limit: int | None, device: str
+) -> Evaluation:
+    """Read any words with a pre-trained run, from memories that `states` makes of them now.
+
+    Raises WrongUse for a run that is not there, DptrError if no word is usable.
+    """
+    decoder, config, step = load_run(run)
+    check_space(config, space)
+    target = choose_device(device)
+    loader = MemoryLoader(space, target, config["zero_memory"])
+    decoder.to(target)
+    results = []
+    for one in sets:
+        crops = usable([one], decoder.charset, decoder.config.max_length, strict=False)
+        labels = crops.labels[:limit]
+
+        def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
+            return loader.padded(*states([labels[n] for n in part]))
+
+        found = read_loaded(decoder, load, labels, "fp32")
+        numbers = crops.numbers.tolist()
+        readings = [Reading(t, *r, n) for t, r, n in zip(labels, found, numbers, strict=False)]
+        results.append(set_result(one.name, readings, dict(crops.dropped)))
+    return Evaluation(str(run), step, results)
+
+
+def evaluate_crops(
+    run: Path,
+    sets: Sequence[Labelled],
+    limit: int | None = None,
+    device: str = "auto",
+    checkpoint: str = "best.pt",
+) -> Evaluation:
+    """Read word images with a fine-tuned run; `limit` takes so many of each set, evenly.
+
+    Labels with characters that the run cannot write count as misread; longer ones than it can write, and pictures that
+    cannot be decoded, are left out and counted. Raises WrongUse for a run that is not there, DptrError if no image is
+    usable.
+    """
+    recogniser, _, step = load_recogniser(run, checkpoint)
+    target = choose_device(device)
+    recogniser.to(target)
+    results = []
+    for one in sets:
+        crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False).evenly(limit)
+        found = read_crops(recogniser, crops, target, "fp32", WORKERS)
+        readings = [
+            Reading(crops.labels[n], text, found.confidences[n], int(crops.numbers[n]))
+            for n, text in found.texts.items()
+        ]
+        left_out = crops.dropped + Counter(found.broken.values())
+        if not readings:
+            raise DptrError(f"no picture of {one.name} could be read: {dict(left_out)}.")
+        results.append(set_result(one.name, readings, dict(left_out)))
+    return Evaluation(str(run), step, results)
+
+
+def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
+    """The page of misread words, with their pictures if `sets` are those that were evaluated (see errors_page)."""
+    wrong = [
+        Misread(s.name, r.truth, r.text, r.confidence, one.picture(r.number) if one else None)
+        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
+        for r in s.readings
+        if r.truth != r.text
+    ]
+    return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)
+
+
+def run_space(config: dict[str, Any], cache: Path | None) -> Space:
+    """The space a run was trained on, in its own cache or another. DptrError if it is of another encoder."""
+    folder, digest = cache or Path(config["cache"]), Fingerprint(**config["fingerprint"]).digest
+    space = next((s for s in spaces(folder) if s.digest == digest), None) or open_space(folder)
+    check_space(config, space)
+    return space
+
+
+def check_space(config: dict[str, Any], space: Space) -> None:
+    """DptrError, naming the fields, if a run was trained on features of another encoder than this space's."""
+    trained = Fingerprint(**config["fingerprint"])
+    if trained.digest != space.digest:
+        differing = "; ".join(trained.differences(space.fingerprint))
+        raise DptrError(
+            f"the run was trained on space {config['space']} and this is {space.name}: features of two encoders never "
+            f"meet. They differ (the run's / this space's) in {differing}."
+        )

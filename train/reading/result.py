@@ -1,0 +1,116 @@
+"""What reading sets of words came to: scores a set and over all, by length, every reading; as a table and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from train.reading.score import Score, edit_distance, score
+
+GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
+COLUMNS = f"{'words':>8}{'36':>9}{'62':>9}{'all':>9}{'char err':>10}{'1-NED':>8}"
+LEGEND = "36: letters and digits, whatever their case; 62: case counts; all: every character"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One word: what it is, what was read, how sure that is (0 to 1), and its number in its source."""
+
+    truth: str
+    text: str
+    confidence: float
+    number: int
+
+    @property
+    def badness(self) -> float:
+        """Edit distance as a share of the true length: what is sorted by."""
+        return edit_distance(self.truth, self.text) / len(self.truth)
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One set of words. `left_out` counts those that were not read, by reason; readings come worst first."""
+
+    name: str
+    score: Score
+    left_out: dict[str, int]
+    readings: list[Reading]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All sets of an evaluation."""
+
+    run: str
+    checkpoint_step: int
+    sets: list[SetResult]
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of all sets, the worst first."""
+        return sorted((r for s in self.sets for r in s.readings), key=_worst)
+
+    @property
+    def scores(self) -> Score:
+        """Over the words of all sets: the mean weighted by their number."""
+        return _scored(self.readings)
+
+    @property
+    def plain_mean(self) -> dict[str, float]:
+        """Each figure's mean over sets, every set counting alike."""
+        figures = [s.score.figures() for s in self.sets]
+        return {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
+
+    @property
+    def by_length(self) -> dict[str, Score]:
+        """Scores of all sets' words in groups of true length."""
+        readings = self.readings
+        groups = {name: [r for r in readings if len(r.truth) in lengths] for name, lengths in GROUPS.items()}
+        return {name: _scored(group) for name, group in groups.items() if group}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "run": self.run,
+            "checkpoint_step": self.checkpoint_step,
+            "scores": asdict(self.scores),
+            "plain_mean": self.plain_mean,
+            "by_length": {name: asdict(s) for name, s in self.by_length.items()},
+            "sets": [asdict(s) for s in self.sets],
+        }
+
+
+def set_result(name: str, readings: Sequence[Reading], left_out: dict[str, int]) -> SetResult:
+    """Score the readings of one set."""
+    return SetResult(name, _scored(readings), left_out, sorted(readings, key=_worst))
+
+
+def table(done: Evaluation, worst: int = 10) -> str:
+    """An evaluation as text: sets with their means, scores by length, what was left out, the worst readings."""
+    width = max(24, *(len(s.name) + 2 for s in done.sets))
+    lines = [f"{done.run} (step {done.checkpoint_step:,})", "", f"{'set':{width}}{COLUMNS}"]
+    lines += [f"{s.name:{width}}{_row(s.score)}" for s in done.sets]
+    if len(done.sets) > 1:
+        plain = Score(words=done.scores.words, **done.plain_mean)
+        lines += [f"{'mean, weighted':{width}}{_row(done.scores)}", f"{'mean, plain':{width}}{_row(plain)}"]
+    lines += ["", f"{'length':{width}}{COLUMNS}"]
+    lines += [f"{name:{width}}{_row(s)}" for name, s in done.by_length.items()]
+    lines += ["", LEGEND]
+    lines += [f"{s.name}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
+    wrong = [r for r in done.readings if r.truth != r.text][:worst]
+    if wrong:
+        lines += ["", f"{'truth':28}{'read as':28}sure"]
+        lines += [f"{r.truth:28}{r.text:28}{r.confidence:>4.0%}" for r in wrong]
+    return "\n".join(lines)
+
+
+def _row(s: Score) -> str:
+    shares = f"{s.accuracy_36:>9.1%}{s.accuracy_62:>9.1%}{s.word_accuracy:>9.1%}"
+    return f"{s.words:>8,}{shares}{s.character_error:>10.1%}{s.ned:>8.3f}"
+
+
+def _worst(reading: Reading) -> tuple[float, float]:
+    return -reading.badness, -reading.confidence
+
+
+def _scored(readings: Sequence[Reading]) -> Score:
+    return score([r.truth for r in readings], [r.text for r in readings])
