@@ -27,10 +27,10 @@ from cache.memories import Memories
 from cache.shard import SHARD_BYTES
 from cache.space import complete_space, open_space
 from cache.verify import verify
+from pipeline.commit import committing
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.stage import committing
 from sources.signs import signs
 from sources.words import Reading, words
 

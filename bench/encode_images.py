@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.operations import operations
 from models.device import product_rate
-from pipeline.embed_images import BATCH, embed_images
+from pipeline.embed_images import embed_images
 from pipeline.encoder import Encoder
+from pipeline.picture_shards import BATCH
 from pipeline.weights import build_model
 from sources.photos import photos
 from sources.signs import photographs

@@ -25,7 +25,7 @@ from models.device import choose_device, choose_precision, product_rate
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.prefix_tree import PrefixTree, distinct_prefixes
+from pipeline.towers.prefix_tree import PrefixTree, distinct_prefixes
 from pipeline.weights import build_model
 from sources.signs import signs
 from sources.words import Reading, words

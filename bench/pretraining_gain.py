@@ -30,11 +30,11 @@ import torch
 
 from cache.space import open_space
 from models.device import choose_device
+from pipeline.convert import space_tower
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.tower import space_tower
 from sources.cleaning import hash_share
 from sources.labelled import Labelled, labelled
 from sources.photos import photo_count, photos

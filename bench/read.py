@@ -25,7 +25,7 @@ from models.decoders.parseq import Config, Decoder, only_parseq
 from models.device import choose_device
 from models.image_encoder import stretched
 from sources.labelled import labelled
-from sources.photos import decode
+from sources.pictures import decode
 from train.run import load_recogniser
 
 RUNS, CROPS = 5, 256

@@ -18,7 +18,7 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from sources.photos import decode
+from sources.pictures import decode
 from sources.signs import photographs, signs
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions

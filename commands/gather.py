@@ -32,7 +32,7 @@ def image_tower(options: Any, cache: Path | None, pretrained: str | None) -> tup
     config = pretrained_config(options.init)
     space = run_space(config, cache)
     say("loading torch and open_clip ...")
-    from pipeline.tower import space_tower
+    from pipeline.convert import space_tower
 
     return space, space_tower(space, options.image_size, pretrained)
 

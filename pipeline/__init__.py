@@ -1,1 +1,1 @@
-"""Makes the cache: labels, prompt, encoder, and the two embedding stages. The only room that embeds."""
+"""Makes the cache, and alone embeds: words (embed_text), photographs (embed_images), word images (embed_crops)."""

@@ -18,10 +18,10 @@ from cache.lock import writing
 from cache.space import Space
 from models.device import autocast
 from models.image_encoder import ImageEncoder, stretched
-from pipeline.embed_images import Tally, embed_into
-from pipeline.replicas import Replicas
+from pipeline.picture_shards import Tally, embed_into
 from pipeline.stage import MARGIN, Say, check_room, size
-from sources.photos import decode
+from pipeline.towers.replicas import Replicas
+from sources.pictures import decode
 
 L = TypeVar("L")
 

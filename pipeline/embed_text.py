@@ -17,11 +17,12 @@ from cache.errors import DptrError
 from cache.keys import as_keys
 from cache.memories import Memories
 from cache.shard import SHARD_BYTES
+from pipeline.commit import committing, shards
 from pipeline.encoder import Encoder
-from pipeline.labels import Labels
-from pipeline.prompts import Prompts
-from pipeline.scratch import telling
-from pipeline.stage import MARGIN, Say, ahead, check_room, committing, say_encoder, shards, size, writing_space
+from pipeline.labels import Labels, telling
+from pipeline.prompt_table import Prompts
+from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
+from sources.ahead import ahead
 
 CORPUS_BYTES = 8 << 20  # of one corpus shard: some 200,000 labels
 
@@ -93,7 +94,7 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
     with tqdm(total=count, desc="encode", unit="word", delay=2) as progress, committing(memories) as commit:
         missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
-        for shard in ahead(missing):
+        for shard in ahead(missing, 1):
             keys, ids = [key for key, _ in shard], [ids for _, ids in shard]
             states = encoder.text_states(ids, progress.update)
             commit(memories.shard_of, as_keys(keys), states, np.array([encoder.rows(i) for i in ids]))

@@ -12,24 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import Compose, PILToTensor
 
 from cache.errors import DptrError, WrongUse
 from cache.fingerprint import Fingerprint
 from cache.space import Space
 from models.device import choose_devices, choose_precision
-from pipeline.plain_text import PlainTower, projection, text_module, text_width
 from pipeline.prompt import PROMPT, Prompt
-from pipeline.replicas import Replicas
-from pipeline.text_tower import CausalTower, Done, is_causal
-from pipeline.tokens import tokens_of
-from pipeline.visual import Visual, visual_tower
+from pipeline.tokenizer import tokenizer_of
+from pipeline.towers.causal_text import CausalTower, Done, is_causal
+from pipeline.towers.image import Visual, visual_tower
+from pipeline.towers.plain_text import PlainTower
+from pipeline.towers.replicas import Replicas
 from pipeline.weights import build_model, model_config, untrained_seed, weights_digest
-from sources.photos import decode
+from sources.pictures import decode
 
 LAYOUTS = ("compact", "full")
-
 L = TypeVar("L")
 
 
@@ -60,7 +59,7 @@ class Encoder:
         self.model = build_model(model, pretrained)
         self.tower = text_module(self.model, model)
         self.causal = is_causal(self.tower)
-        tokens = tokens_of(model)
+        tokens = tokenizer_of(model)
         self.context = tokens.context
         self.prompt = Prompt(prompt, tokens, shares=self.causal)
         self.preprocess_config = _preprocess_config(self.model.visual.preprocess_cfg)
@@ -181,3 +180,26 @@ def _preprocess_config(fields: dict[str, Any]) -> PreprocessCfg:
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     """Tuples as lists, as JSON gives them back."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def text_module(model: Any, name: str) -> Any:
+    """The module of an open_clip model that holds its text transformer. WrongUse if there is none."""
+    tower = model.text if hasattr(model, "text") else model
+    if not hasattr(tower, "transformer"):
+        raise WrongUse(f"{name} has no text transformer: choose another --model.")
+    return tower
+
+
+def text_width(tower: Any) -> int:
+    """D of a text module."""
+    return int(tower.config.hidden_size if hasattr(tower, "config") else tower.ln_final.weight.shape[0])
+
+
+def projection(tower: Any, width: int) -> Tensor:
+    """(D, E) fp32 that makes the text feature out of the end token's state; (D, 0) if no such matrix does."""
+    if not hasattr(tower, "text_projection"):
+        return torch.empty(width, 0)
+    weight = tower.text_projection
+    if weight is None:
+        return torch.eye(width)
+    return (weight.weight.T if isinstance(weight, nn.Linear) else weight).detach().float().clone()

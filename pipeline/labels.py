@@ -3,10 +3,12 @@
 Labels are counted in a temporary database on the disk, so a source may be larger than the memory.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from pipeline.scratch import scratch, telling
+from cache.errors import DptrError
 from sources.cleaning import MAX_LENGTH, clean, clean_unicode
 
 
@@ -60,3 +62,25 @@ class Labels:
 def collect(texts: Iterable[str], max_length: int = MAX_LENGTH, keep_unicode: bool = False) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
     return Labels(texts, max_length, keep_unicode)
+
+
+PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -32768;"  # at most 32 MiB in memory, and nothing to roll back
+
+
+def scratch(tables: str) -> sqlite3.Connection:
+    """A connection to new tables, which nobody else sees."""
+    database = sqlite3.connect("", check_same_thread=False)  # whichever thread collects the garbage closes it
+    database.executescript(PAGES + tables)
+    return database
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Turns a refusal of the database, which is nearly always a full disk, into a sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DptrError(
+            f"the list of words did not fit into temporary files ({error}): "
+            "set SQLITE_TMPDIR to a folder with more room. The cache is as it was."
+        ) from error

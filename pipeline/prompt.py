@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cache.errors import DptrError, WrongUse
 
 if TYPE_CHECKING:  # the command line wants PROMPT before anything heavy is loaded
-    from pipeline.tokens import Tokens
+    from pipeline.tokenizer import Tokenizer
 
 PROMPT = "a photo of a '{label}'"  # of the released DPTR code
 
@@ -19,7 +19,7 @@ _BEGINNINGS = [*string.ascii_letters, *string.digits, *string.punctuation, "é",
 class Prompt:
     """A template with the place `{label}`, and what makes token ids of it."""
 
-    def __init__(self, template: str, tokens: "Tokens", shares: bool = True) -> None:
+    def __init__(self, template: str, tokens: "Tokenizer", shares: bool = True) -> None:
         """Without `shares` no state is alike in all prompts, and `prefix` is empty.
 
         Raises WrongUse for a template that cannot work.

@@ -17,11 +17,11 @@ import open_clip
 import torch
 
 from cache.errors import DptrError, WrongUse
-from pipeline import word_vit as word_vit  # so that timm knows the tower of wordclip
+from pipeline.shipped import word_vit as word_vit
 
 UNTRAINED = "untrained:"
 SHIPPED = "shipped"
-_MODELS = Path(str(files("pipeline.models")))  # configurations and weights that come with dptr
+_MODELS = Path(str(files("pipeline.shipped")))  # configurations and weights that come with dptr
 
 
 def untrained_seed(pretrained: str) -> int | None:

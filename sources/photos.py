@@ -1,12 +1,9 @@
 """Where photographs come from: a picture file, a folder, a tar, an LMDB, anything `datasets` loads."""
 
-import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from sources.hub import load_dataset
@@ -51,25 +48,6 @@ def photo_count(source: str) -> int | None:
     if path.is_dir():
         return len(_files(path))
     return 1 if path.is_file() and not tarfile.is_tarfile(path) else None
-
-
-def decode(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
-    """The picture in RGB. Raises ValueError with a reason a person understands.
-
-    A JPEG comes at a half, a quarter or an eighth of its size where `least` (width, height) allows that: then most of
-    its data is not even transformed.
-    """
-    if not data:
-        raise ValueError("it is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if least:
-                picture.draft("RGB", least)
-            return picture.convert("RGB")
-    except Image.UnidentifiedImageError:
-        raise ValueError("it is no picture") from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
-        raise ValueError(f"it is damaged ({error})") from error
 
 
 def _is_dataset(path: Path) -> bool:

@@ -7,11 +7,11 @@ import pytest
 
 from cache.space import open_space
 from models.charset import Charset
+from pipeline.convert import space_tower
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.tower import space_tower
 from sources.cleaning import clean_unicode
 from sources.labelled import labelled
 from sources.photos import photo_count, photos

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sources.photos import decode, photos
+from sources.photos import photos
+from sources.pictures import decode
 from wordclip.fonts import Font
 from wordclip.render import HEIGHT, WIDTH, Picture, render
 from wordclip.words import WordSampler

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sources.cleaning import hash_share
 from sources.lmdbs import lmdb_labels, lmdb_pictures
-from sources.photos import decode
+from sources.pictures import decode
 from wordclip.render import HEIGHT, WIDTH
 
 HELD_OUT = 0.10  # share of crops, by the hash of their bytes, that are never trained on

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.word_vit import COLUMNS, ROWS
+from pipeline.shipped.word_vit import COLUMNS, ROWS
 
 SPELLED = 20  # letters of a word that the spelling head tells
 

@@ -8,7 +8,7 @@ from itertools import accumulate, zip_longest
 from pathlib import Path
 from string import ascii_uppercase, digits
 
-from pipeline.tokens import Tokens
+from pipeline.tokenizer import Tokenizer
 from sources.cleaning import MAX_LENGTH, hash_share
 
 HELD_OUT = 0.02  # share of words, by hash, that are never drawn for training
@@ -47,7 +47,7 @@ class WordSampler:
     """Draws words for training; held-out ones never."""
 
     def __init__(
-        self, lists: Sequence[Iterable[tuple[str, float]]], tokens: Tokens, characters: Set[str] = frozenset()
+        self, lists: Sequence[Iterable[tuple[str, float]]], tokens: Tokenizer, characters: Set[str] = frozenset()
     ) -> None:
         """`lists` are drawn from equally often; `tokens` are the encoder's; words keep to `characters`, if given."""
         self._characters = characters

@@ -22,7 +22,7 @@ def make(encoder, monkeypatch):
     """Makes the same cache of several shards each time, or completes it."""
     monkeypatch.setattr("pipeline.embed_text.SHARD_BYTES", 20_000)
     monkeypatch.setattr("pipeline.embed_text.CORPUS_BYTES", 2_000)
-    monkeypatch.setattr("pipeline.embed_images.SHARD_BYTES", 5_000)
+    monkeypatch.setattr("pipeline.picture_shards.SHARD_BYTES", 5_000)
 
     def made(cache):
         embed_text(cache, encoder, collect(map(str, range(120))), "numbers", print)

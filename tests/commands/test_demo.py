@@ -8,7 +8,7 @@ from PIL import Image
 from cache.errors import WrongUse
 from commands.demo import demo
 from pipeline.labels import collect
-from sources.photos import decode
+from sources.pictures import decode
 from sources.signs import photographs, signs
 
 

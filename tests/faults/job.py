@@ -19,6 +19,7 @@ import tqdm
 
 import pipeline.embed_images
 import pipeline.embed_text
+import pipeline.picture_shards
 import pipeline.stage
 from cache.errors import DptrError
 from cache.garbage import find_garbage, remove
@@ -46,7 +47,7 @@ def prepare(folder: Path) -> Encoder:
     open_clip.add_model_config(folder)
     pipeline.embed_text.SHARD_BYTES = 1 << 14
     pipeline.embed_text.CORPUS_BYTES = 1 << 12
-    pipeline.embed_images.SHARD_BYTES = 1 << 13
+    pipeline.picture_shards.SHARD_BYTES = 1 << 13
     for stage in (pipeline.stage, pipeline.embed_text, pipeline.embed_images):
         stage.MARGIN = -(1 << 40)  # a disk that is too small is to be met on the way, not foreseen
     return Encoder("tiny", "untrained:1", precision="fp32", device="cpu")

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-import pipeline.embed_images as stage
 from cache.errors import DptrError
 from cache.space import open_space
 from pipeline.embed_images import embed_images
-from sources.photos import decode
+from sources.pictures import decode
 from tests.conftest import picture
 from tests.pipeline.test_embed_text import files
 
@@ -17,8 +16,8 @@ def pictures(numbers):
 
 
 def test_features_are_the_encoders_in_the_order_of_the_source(tmp_path, encoder, say, monkeypatch):
-    monkeypatch.setattr(stage, "BATCH", {"cpu": 4})
-    monkeypatch.setattr(stage, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr("pipeline.picture_shards.BATCH", {"cpu": 4})
+    monkeypatch.setattr("pipeline.picture_shards.SHARD_BYTES", 20_000)
     done = embed_images(tmp_path, encoder, pictures(range(30)), 30, "noise", say)
     assert (done.read, done.new, done.known, done.skipped, done.shape) == (30, 30, 0, {}, [17, 64])
     bank = open_space(tmp_path).bank("noise")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from pipeline.encoder import Encoder
-from pipeline.prefix_tree import PrefixTree
+from pipeline.towers.prefix_tree import PrefixTree
 from pipeline.weights import build_model, weights_digest
-from sources.photos import decode
+from sources.pictures import decode
 from tests.conftest import WORDS
 
 

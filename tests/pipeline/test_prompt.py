@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cache.errors import DptrError, WrongUse
 from pipeline.prompt import PROMPT, Prompt
-from pipeline.tokens import BytePairs
+from pipeline.tokenizer import BytePairs
 from sources.cleaning import clean
 
 TOKENIZER = open_clip.get_tokenizer("ViT-B-16")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import DptrError
-from pipeline.stage import committing, shards, size
+from pipeline.commit import committing, shards
+from pipeline.stage import size
 
 
 @given(sizes=st.lists(st.integers(1, 50)), limit=st.integers(1, 100))

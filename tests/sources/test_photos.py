@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from cache.errors import DptrError, WrongUse
-from sources.photos import decode, photo_count, photos
+from sources.photos import photo_count, photos
+from sources.pictures import decode
 from tests.conftest import picture
 from tests.sources.test_words import write_lmdb
 

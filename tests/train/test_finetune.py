@@ -10,8 +10,8 @@ from cache.errors import DptrError, WrongUse
 from cache.space import open_space
 from models.decoders import names
 from models.decoders.parseq import Config, Decoder
+from pipeline.convert import space_tower
 from pipeline.embed_crops import embed_crops
-from pipeline.tower import space_tower
 from sources.labelled import Labelled
 from tests.conftest import drawn, picture
 from train.data.crop_batches import CachedTokens
@@ -222,7 +222,7 @@ def _crops(one):
 
 def _pixels(text):
     from models.image_encoder import stretched
-    from sources.photos import decode
+    from sources.pictures import decode
 
     return stretched(decode(drawn(text)), (16, 64))
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline.encoder import Encoder
-from pipeline.prefix_tree import PrefixTree
+from pipeline.towers.prefix_tree import PrefixTree
 from pipeline.weights import weights_digest
-from sources.photos import decode
+from sources.pictures import decode
 from sources.signs import photographs, signs
 from wordclip.fonts import PILLOWS
 from wordclip.render import render

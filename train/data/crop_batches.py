@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cache.bank import Bank, picture_key
 from models.image_encoder import Pair, stretched
-from sources.photos import decode
+from sources.pictures import decode
 from train.data.augment import augmented
 from train.data.crops import Crops
 from train.data.plan import Plan

@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from sources.photos import decode
+from sources.pictures import decode
 from train.reading.score import edit_distance
 
 HEIGHT, WIDTH = 64, 512  # pixels a picture has at most: thousands of them go into one file

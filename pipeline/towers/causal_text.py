@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.block import Block, affine, known_blocks
-from pipeline.prefix_tree import PrefixTree
-from pipeline.replicas import Replicas
+from pipeline.towers.block import Block, affine, known_blocks
+from pipeline.towers.prefix_tree import PrefixTree
+from pipeline.towers.replicas import Replicas
 
 POSITIONS = {"cpu": 2048, "cuda": 16384}  # of one batch; a GPU is not filled by what keeps a CPU's caches warm
-
 Done = Callable[[int], object]  # is told how many prompts are finished
 
 

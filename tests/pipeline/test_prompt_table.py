@@ -10,9 +10,8 @@ from cache.errors import DptrError
 from cache.memories import key_of
 from cache.space import open_space
 from pipeline.embed_text import embed_text
-from pipeline.labels import collect
-from pipeline.prompts import Prompts
-from pipeline.scratch import telling
+from pipeline.labels import collect, telling
+from pipeline.prompt_table import Prompts
 from tests.conftest import WORDS
 
 NEW = ["Street", "new", "NEW", "street", "1984", "newer"]
@@ -23,7 +22,7 @@ NEW = ["Street", "new", "NEW", "street", "1984", "newer"]
 def test_prompts_are_those_of_a_dictionary(texts, page, encoder, cache):
     """`cache` holds numbers only, of which 1984 is none."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.prompts.PAGE", page)
+        patch.setattr("pipeline.prompt_table.PAGE", page)
         labels = collect(texts)
         prompts = Prompts(labels, encoder)
         counts: dict[str, int] = {}

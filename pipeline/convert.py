@@ -15,7 +15,7 @@ from cache.errors import WrongUse
 from cache.space import Space
 from models.image_encoder import Convolution, ImageEncoder, Pair, VisionConfig
 from pipeline.encoder import Encoder, space_encoder
-from pipeline.visual import Visual, visual_tower
+from pipeline.towers.image import Visual, visual_tower
 
 AGREE = 1e-3  # largest difference of a token's value from open_clip's, as a share of the largest value
 

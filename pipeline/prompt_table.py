@@ -18,9 +18,7 @@ from pipeline.encoder import Encoder
 from pipeline.labels import Labels
 
 PAGE = 1 << 14  # labels or prompts looked at together
-
 T = TypeVar("T")
-
 TABLES = """
     DROP TABLE IF EXISTS prompts; CREATE TABLE prompts (number INTEGER PRIMARY KEY, key BLOB UNIQUE, ids BLOB);
     DROP TABLE IF EXISTS pointers; CREATE TABLE pointers (number INTEGER PRIMARY KEY, key BLOB);

@@ -1,6 +1,6 @@
 """Text towers of any other kind: open_clip's own forward pass over the whole context, prompt by prompt.
 
-Tokens that look ahead, a class token behind the words, or layers not known here: then no state can be shared.
+Tokenizer that look ahead, a class token behind the words, or layers not known here: then no state can be shared.
 
 Shape letters: B prompts, L positions, D width, E width of the text feature.
 """
@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.transformer import TextTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
-from cache.errors import WrongUse
-from pipeline.replicas import Replicas
-from pipeline.text_tower import POSITIONS, Done
-from pipeline.tokens import Tokens
+from pipeline.tokenizer import Tokenizer
+from pipeline.towers.causal_text import POSITIONS, Done
+from pipeline.towers.replicas import Replicas
 
 
 class PlainTower:
@@ -26,7 +25,9 @@ class PlainTower:
 
     shared: Sequence[int] = ()
 
-    def __init__(self, tower: Any, tokens: Tokens, width: int, devices: list[torch.device], dtype: torch.dtype) -> None:
+    def __init__(
+        self, tower: Any, tokens: Tokenizer, width: int, devices: list[torch.device], dtype: torch.dtype
+    ) -> None:
         self._context, self._width, self._pad = tokens.context, width, tokens.pad
         self.evaluated = 0
         self.replicas = Replicas(devices, lambda device: _Whole(tower, device, dtype))
@@ -66,26 +67,3 @@ class _Whole:
             x, mask = tower.token_embedding(tokens) + tower.positional_embedding, tower.attn_mask
         x = tower.ln_final(tower.transformer(x, attn_mask=mask))
         return torch.as_tensor(x[:, : tokens.shape[1]])  # a class token comes last
-
-
-def text_module(model: Any, name: str) -> Any:
-    """The module of an open_clip model that holds its text transformer. WrongUse if there is none."""
-    tower = model.text if hasattr(model, "text") else model
-    if not hasattr(tower, "transformer"):
-        raise WrongUse(f"{name} has no text transformer: choose another --model.")
-    return tower
-
-
-def text_width(tower: Any) -> int:
-    """D of a text module."""
-    return int(tower.config.hidden_size if hasattr(tower, "config") else tower.ln_final.weight.shape[0])
-
-
-def projection(tower: Any, width: int) -> Tensor:
-    """(D, E) fp32 that makes the text feature out of the end token's state; (D, 0) if no such matrix does."""
-    if not hasattr(tower, "text_projection"):
-        return torch.empty(width, 0)
-    weight = tower.text_projection
-    if weight is None:
-        return torch.eye(width)
-    return (weight.weight.T if isinstance(weight, nn.Linear) else weight).detach().float().clone()

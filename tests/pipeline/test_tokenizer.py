@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import DptrError, WrongUse
-from pipeline import tokens
-from pipeline.tokens import BytePairs, tokens_of
+from pipeline import tokenizer as tokens
+from pipeline.tokenizer import BytePairs, tokenizer_of
 from pipeline.weights import model_config
 
 LOWER = open_clip.get_tokenizer("ViT-B-16")
@@ -72,4 +72,4 @@ def test_a_tokenizer_that_cannot_be_had_is_one_sentence(monkeypatch, outcome, er
 
     monkeypatch.setattr(open_clip, "get_tokenizer", get)
     with pytest.raises(error, match=message):
-        tokens_of("ViT-B-16-SigLIP")
+        tokenizer_of("ViT-B-16-SigLIP")

@@ -5,8 +5,8 @@ import torch
 
 from cache.errors import DptrError, WrongUse
 from cache.space import open_space
+from pipeline.convert import convert, space_tower
 from pipeline.encoder import Encoder
-from pipeline.tower import convert, space_tower
 
 
 def differences(encoder, tower):

@@ -11,7 +11,7 @@ from cache.errors import WrongUse
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.plain_text import PlainTower
+from pipeline.towers.plain_text import PlainTower
 from tests.conftest import TINY, WORDS
 
 VOCABULARY = [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.prefix_tree import ROW, PrefixTree, distinct_prefixes
+from pipeline.towers.prefix_tree import ROW, PrefixTree, distinct_prefixes
 
 SHARED = [7, 7, 7]
 ENDINGS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=60)

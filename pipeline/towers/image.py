@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from cache.errors import WrongUse
-from pipeline.block import Block, known_blocks
+from pipeline.towers.block import Block, known_blocks
 
 
 def visual_tower(visual: Any, model: str) -> Any:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-
 ROW = 64  # nodes of a row: shorter ones repeat more beginnings, longer ones compute more attention that is masked
 
 

@@ -7,7 +7,7 @@ import torch
 
 from cache.errors import DptrError
 from pipeline.encoder import Encoder
-from pipeline.replicas import Replicas
+from pipeline.towers.replicas import Replicas
 from tests.conftest import WORDS
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def test_an_error_ends_the_work():
 
 def test_several_devices_give_the_bytes_of_one(encoder, monkeypatch):
     monkeypatch.setattr("pipeline.encoder.choose_devices", lambda device: [CPU, CPU])
-    monkeypatch.setattr("pipeline.text_tower.POSITIONS", {"cpu": 64})
+    monkeypatch.setattr("pipeline.towers.causal_text.POSITIONS", {"cpu": 64})
     ids = [encoder.prompt.ids(f"{word}{n}") for word in WORDS for n in range(30)]
     two = Encoder("tiny", "untrained:1", precision="fp32")
     one = Encoder("tiny", "untrained:1", precision="fp32")

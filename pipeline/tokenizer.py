@@ -12,7 +12,7 @@ KNOWN = 1 << 16  # pieces of text remembered at most, so that memory does not gr
 NEVER = 1 << 30  # the rank of a pair that is not merged
 
 
-class Tokens(Protocol):
+class Tokenizer(Protocol):
     """A tokenizer."""
 
     name: str  # what of it decides ids, for the fingerprint
@@ -40,7 +40,7 @@ class BytePairs:
         self._special = {token: token for token in tokenizer.cache}  # all that a new tokenizer remembers
 
     def ids(self, text: str) -> list[int]:
-        """As in Tokens."""
+        """As in Tokenizer."""
         found = [self._tokenizer.sot_token_id]
         # printable ASCII without entities and tags comes out of the repair as it went in; no token crosses a space
         if self._quick and text.isascii() and text.isprintable() and "&" not in text and "<" not in text:
@@ -86,13 +86,13 @@ class HuggingFace:
         self._tokenizer = tokenizer
 
     def ids(self, text: str) -> list[int]:
-        """As in Tokens."""
+        """As in Tokenizer."""
         inner = self._tokenizer.tokenizer
         ids = inner(self._tokenizer.clean_fn(text)).input_ids
         return [0 if self._tokenizer.strip_sep_token and i == inner.sep_token_id else int(i) for i in ids]
 
 
-def tokens_of(model: str) -> Tokens:
+def tokenizer_of(model: str) -> Tokenizer:
     """What turns text into ids for an open_clip model. WrongUse for a tokenizer not known here, or not installed;
     DptrError if its files cannot be fetched.
     """
