@@ -26,15 +26,13 @@ def image_tower(options: Any, cache: Path | None, pretrained: str | None) -> tup
     """The space of the run that a decoder is from, and its image tower; nothing where a new encoder is wanted."""
     if options.encoder == "vit":
         return None, None
-    from train.reading.evaluate import run_space
     from train.run import pretrained_config
 
-    config = pretrained_config(options.init)
-    space = run_space(config, cache)
+    space = pretrained_config(options.init).space(cache)
     say("loading torch and open_clip ...")
     from pipeline.convert import space_tower
 
-    return space, space_tower(space, options.image_size, pretrained)
+    return space, space_tower(space, options.size, pretrained)
 
 
 def frozen_tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> Any:

@@ -8,6 +8,7 @@ import typer
 from cache.files import write_whole
 from commands.console import Device, Json, RunCache, Split, Weights, finish, say
 from commands.gather import labelled_sets, text_states, words_as_set
+from train.finetune_options import FinetuneOptions
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
 
@@ -30,16 +31,16 @@ def evaluate(
 ) -> None:
     """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
     from train.reading.evaluate import evaluate as read_held_out
-    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
+    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page
     from train.reading.result import table
-    from train.run import is_finetuned, run_config
+    from train.run import run_config
 
-    sets = []
-    if is_finetuned(run):
-        sets = labelled_sets(data or run_config(run)["val"], split)
+    sets, config = [], run_config(run)
+    if isinstance(config.options, FinetuneOptions):
+        sets = labelled_sets(data or config.options.val, split)
         done = evaluate_crops(run, sets, limit, device)
     elif data:
-        space = run_space(run_config(run), cache)
+        space = config.space(cache)
         texts = [words_as_set(source, split) for source in data]
         done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device)
     else:

@@ -72,7 +72,9 @@ def test_real_crops_are_learnt_from_and_measured(shared, cache, tmp_path):
     ]
     val = labelled(str(shared / "words" / "ic03_val"))
     assert [len(s) for s in one] == [2000, 257, 4468, 999]
-    pretrain(PretrainOptions(cache, ["numbers"], tmp_path / "pre", depth=1, batch=32, steps=2, device="cpu"), print)
+    pretrain(
+        PretrainOptions(["numbers"], tmp_path / "pre", cache=cache, depth=1, batch=32, steps=2, device="cpu"), print
+    )
     space = open_space(cache)
     material = Material([one], val, space, space_tower(space, (16, 64)))
     options = FinetuneOptions(tmp_path / "pre", ["x"], ["y"], tmp_path / "run", batch=32, steps=4, eval_words=50)

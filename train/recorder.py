@@ -13,9 +13,9 @@ from cache.files import cannot_write, make_folder, write_whole
 from train.ranks import Ranks
 from train.reading.score import edit_distance
 from train.run import load_file, run_config, step_of, steps_of
+from train.run_config import RunConfig
 
 KEEP = 3  # checkpoints to go on from
-ELSEWHERE = {"cache", "out", "device", "versions", "resume", "reader", "reader_why", "workers"}  # change no loss
 ALONE = Ranks()
 
 
@@ -25,15 +25,15 @@ class Run:
     Ranks beyond the first read, and write nothing.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], resume: str = "never", ranks: Ranks = ALONE) -> None:
+    def __init__(self, folder: Path, config: RunConfig, resume: str = "never", ranks: Ranks = ALONE) -> None:
         """Make or continue the folder.
 
         `resume` is "auto" (continue what is there, if anything is), "never", or a run or checkpoint to go on from.
         WrongUse for a checkpoint that does not exist, a run of another configuration, or one that is finished, which is
         never written over.
         """
-        self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config)), ranks
-        path = ranks.agree(_checkpoint_of(folder, self.config, resume) if ranks.first else None)
+        self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config.to_dict())), ranks
+        path = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
         self.state = load_file(path) if path else None
         if not ranks.first:
             return
@@ -100,7 +100,7 @@ class Run:
 
 def run_reader(folder: Path) -> str | None:
     """How the run in a folder reads memories, if there is one, so that it goes on in the same order."""
-    return run_config(folder).get("reader") if (folder / "config.json").exists() else None
+    return run_config(folder).machine.get("reader") if (folder / "config.json").exists() else None
 
 
 def _step_of_line(line: str) -> float:
@@ -110,7 +110,7 @@ def _step_of_line(line: str) -> float:
         return float("inf")
 
 
-def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | None:
+def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
     """What a run in `folder` goes on from. Raises as Run does."""
     exists = (folder / "config.json").exists()
     if resume == "never" and exists:
@@ -123,11 +123,7 @@ def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | 
     if resume != "auto" and exists and source.absolute() not in (folder.absolute(), *folder.absolute().glob("*.pt")):
         raise WrongUse(f"{folder} already holds another run: choose another --out to go on from {source}.")
     before = run_config(source if source.is_dir() else source.parent)
-    differing = [
-        f"{name} ({before.get(name)} / {config.get(name)})"
-        for name in sorted({*before, *config} - ELSEWHERE)
-        if before.get(name) != config.get(name)
-    ]
+    differing = before.differences(config)
     if differing:
         raise WrongUse(
             f"{source} is a run of another configuration (that run / this command): {'; '.join(differing)}. "
@@ -136,7 +132,7 @@ def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | 
     path = next(reversed(steps_of(source)), None) if source.is_dir() else source
     if path is None and resume != "auto":
         raise WrongUse(f"{source} has no checkpoint to go on from.")
-    if path and step_of(path) >= config["steps"]:
+    if path and step_of(path) >= config.resolved["steps"]:
         raise WrongUse(f"{source} already holds a run, which is finished: choose another --out.")
     return path
 

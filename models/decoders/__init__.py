@@ -65,6 +65,11 @@ class TextDecoder(nn.Module, ABC):
         `Charset.encode` gives them.
         """
 
+    def describe(self) -> str:
+        """A line for a person: kind, shape, and number of parameters."""
+        shape, size = self.config, sum(p.numel() for p in self.parameters()) / 1e6
+        return f"{shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, {size:.1f} M parameters"
+
     def predictions(self, targets: Tensor) -> Tensor:
         """Over how many predictions the loss of these targets is a mean, a scalar: of the characters and EOS."""
         return (targets[:, 1:] != self.charset.pad).sum()

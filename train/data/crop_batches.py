@@ -43,13 +43,6 @@ def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoc
         yield numbers[indices]
 
 
-@dataclass(frozen=True)
-class Spelled:
-    """Labels of a batch."""
-
-    labels: list[str]
-
-
 @dataclass
 class CropBatch:
     """Pictures (B, 3, H, W) uint8 or tokens (B, T, E), the numbers of their crops, and their labels."""
@@ -62,11 +55,6 @@ class CropBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def words(self) -> "Spelled":
-        """The labels without the pictures."""
-        return Spelled(self.labels)
 
     def pin_memory(self) -> "CropBatch":
         """Called by torch's loader where there is a GPU."""

@@ -4,7 +4,7 @@ Shape letters: S ids of a label.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,10 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        """The labels, so that a batch of words can stand for them and takes no more memory than their ids."""
+        return iter(self.labels)
 
     @property
     def labels(self) -> list[str]:

@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.errors import DptrError
-from cache.fingerprint import Fingerprint
-from cache.space import Space, open_space, spaces
+from cache.space import Space
 from models.device import choose_device
 from sources.labelled import Labelled
 from train.data.crop_batches import WORKERS
@@ -44,15 +42,16 @@ def evaluate(
     of another encoder or when no word is held out.
     """
     decoder, config, step = load_run(run)
-    space = run_space(config, cache)
-    names = corpora or config["corpora"]
+    space = config.space(cache)
+    options = config.pretraining
+    names = corpora or options.corpus
     words, dropped = read_words(space, names, decoder.charset, decoder.config.max_length)
-    _, held_out = split(words, config["held_out"])
+    _, held_out = split(words, options.held_out)
     if not len(held_out):
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
     held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
     target = choose_device(device)
-    loader = MemoryLoader(space, target, config["zero_memory"])
+    loader = MemoryLoader(space, target, config.pretraining.zero_memory)
     found = read_memories(decoder.to(target), loader, held_out, "fp32")
     readings = [Reading(truth, *r, n) for n, (truth, r) in enumerate(zip(held_out.labels, found, strict=True))]
     return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dict(dropped))])
@@ -66,9 +65,9 @@ def evaluate_texts(
     Raises WrongUse for a run that is not there, DptrError if no word is usable.
     """
     decoder, config, step = load_run(run)
-    check_space(config, space)
+    config.check_space(space)
     target = choose_device(device)
-    loader = MemoryLoader(space, target, config["zero_memory"])
+    loader = MemoryLoader(space, target, config.pretraining.zero_memory)
     decoder.to(target)
     results = []
     for one in sets:
@@ -125,22 +124,3 @@ def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
         if r.truth != r.text
     ]
     return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)
-
-
-def run_space(config: dict[str, Any], cache: Path | None) -> Space:
-    """The space a run was trained on, in its own cache or another. DptrError if it is of another encoder."""
-    folder, digest = cache or Path(config["cache"]), Fingerprint(**config["fingerprint"]).digest
-    space = next((s for s in spaces(folder) if s.digest == digest), None) or open_space(folder)
-    check_space(config, space)
-    return space
-
-
-def check_space(config: dict[str, Any], space: Space) -> None:
-    """DptrError, naming the fields, if a run was trained on features of another encoder than this space's."""
-    trained = Fingerprint(**config["fingerprint"])
-    if trained.digest != space.digest:
-        differing = "; ".join(trained.differences(space.fingerprint))
-        raise DptrError(
-            f"the run was trained on space {config['space']} and this is {space.name}: features of two encoders never "
-            f"meet. They differ (the run's / this space's) in {differing}."
-        )

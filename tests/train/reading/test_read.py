@@ -17,6 +17,7 @@ from models.decoders.parseq import Config
 from models.image_encoder import Convolution, VisionConfig, stretched
 from models.recogniser import Recogniser, RecogniserConfig
 from tests.conftest import picture
+from tests.helpers.runs import run_config
 from tests.sources.test_words import write_lmdb
 from train.reading import read as stage
 from train.reading.read import PictureReading, read, upright
@@ -40,7 +41,7 @@ def tiny(queries=5, class_token=True, depth=2):
 
 def save(folder, recogniser):
     """A run as `dptr finetune` leaves it."""
-    run = Run(folder, {"device": "cpu", "precision": "fp32", "recogniser": recogniser.config.to_dict()})
+    run = Run(folder, run_config(recogniser.config))
     run.save_best(recogniser, 7, {"word_accuracy": 0.5}, [])
     run.close()
     return folder
