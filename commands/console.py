@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from cache import __version__
 from cache.errors import DptrError
 from commands.config import Config
-from train.options import PANELS
+from train.options import DATA, MACHINE, MODEL, PANELS
 
 if not sys.stderr.isatty():
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
@@ -95,16 +95,27 @@ def _parameter(field: "Field[Any]", kind: Any) -> inspect.Parameter:
 
 
 HELP: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
-CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
-Split = Annotated[str, typer.Option(help="Split of a dataset.")]
+CacheDir = Annotated[
+    Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.", rich_help_panel=DATA)
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.", rich_help_panel=MACHINE)
+]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.", rich_help_panel=MACHINE)
+]
+Split = Annotated[str, typer.Option(help="Split of a dataset.", rich_help_panel=DATA)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 Resume = Annotated[str, typer.Option(help="auto: go on with the run in --out, if any; never; or a run or checkpoint.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="Space, if there are several: how its name begins.")]
-Weights = Annotated[
-    str | None, typer.Option(help="Where the encoder's weights lie, if not where the space found them.")
+SpaceName = Annotated[
+    str | None, typer.Option("--space", help="Space, if there are several: how its name begins.", rich_help_panel=DATA)
 ]
-RunCache = Annotated[Path | None, typer.Option(help="Cache, if it is no longer where the run found it.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Where the encoder's weights lie, if not where the space found them.", rich_help_panel=MODEL),
+]
+RunCache = Annotated[
+    Path | None, typer.Option(help="Cache, if it is no longer where the run found it.", rich_help_panel=DATA)
+]
 
 DEFAULT_CACHE = Path("dptr-cache")
