@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cache.errors import DptrError
 from cache.fingerprint import Fingerprint
+from cache.report import counts
 from cache.space import Space, open_space, spaces
 from models.device import choose_device
 from sources.labelled import Labelled
@@ -111,7 +112,7 @@ def evaluate_crops(
         ]
         left_out = crops.dropped + Counter(found.broken.values())
         if not readings:
-            raise DptrError(f"no picture of {one.name} could be read: {dict(left_out)}.")
+            raise DptrError(f"no picture of {one.name} could be read: {counts(left_out)}.")
         results.append(set_result(one.name, readings, dict(left_out)))
     return Evaluation(str(run), step, results)
 
