@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.ranks import Ranks
-from train.reading.score import edit_distance
 from train.run import load_file, run_config, step_of, steps_of
 
 KEEP = 3  # checkpoints to go on from
@@ -65,9 +65,7 @@ class Run:
     def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[tuple[str, str]]) -> None:
         """Write the weights that read best, and how they read: (word, reading)."""
         self._write("best.pt", model, step, scores, {})
-        rows = sorted(
-            ((edit_distance(a, b) / max(len(a), len(b), 1), a, b) for a, b in readings), key=lambda row: -row[0]
-        )
+        rows = sorted(((Levenshtein.normalized_distance(a, b), a, b) for a, b in readings), key=lambda row: -row[0])
         lines = ["error\tword\treading", *(f"{error:.2f}\t{a}\t{b}" for error, a, b in rows)]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 

@@ -10,8 +10,9 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from rapidfuzz.distance import Levenshtein
+
 from sources.pictures import decode
-from train.reading.score import edit_distance
 
 HEIGHT, WIDTH = 64, 512  # pixels a picture has at most: thousands of them go into one file
 
@@ -55,7 +56,7 @@ def errors_page(title: str, misread: Sequence[Misread], words: int, limit: int =
 
 
 def _badness(m: Misread) -> tuple[float, float]:
-    return edit_distance(m.truth, m.reading) / max(1, len(m.truth)), m.confidence
+    return Levenshtein.distance(m.truth, m.reading) / max(1, len(m.truth)), m.confidence
 
 
 def _entry(m: Misread, number: int) -> str:

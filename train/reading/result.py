@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from train.reading.score import Score, edit_distance, score
+from rapidfuzz.distance import Levenshtein
+
+from train.reading.score import Score, score
 
 GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
 COLUMNS = f"{'words':>8}{'36':>9}{'62':>9}{'all':>9}{'char err':>10}{'1-NED':>8}"
@@ -23,7 +25,7 @@ class Reading:
     @property
     def badness(self) -> float:
         """Edit distance as a share of the true length: what is sorted by."""
-        return edit_distance(self.truth, self.text) / len(self.truth)
+        return Levenshtein.distance(self.truth, self.text) / len(self.truth)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import picture
+from tests.train.reading.test_score import distance_by_definition
 from train.reading.errors_page import Misread, errors_page
-from train.reading.score import edit_distance
 
 NASTY = "<script>alert(1)</script>"
 # the worst first
@@ -67,7 +67,8 @@ class Parsed(HTMLParser):
 def test_the_worst_come_first_and_nothing_is_lost_in_escaping():
     parsed = Parsed(errors_page("a <b> & $c", SHUFFLED, 2000))
     assert parsed.pairs() == [(m.truth, m.reading) for m in MISREAD]
-    ranks = [(edit_distance(t, r) / len(t), m.confidence) for m, (t, r) in zip(MISREAD, parsed.pairs(), strict=True)]
+    errors = [distance_by_definition(truth, reading) / len(truth) for truth, reading in parsed.pairs()]
+    ranks = [(error, m.confidence) for error, m in zip(errors, MISREAD, strict=True)]
     assert ranks == sorted(ranks, reverse=True)
     assert parsed.all("title") == ["a <b> & $c"]
     assert parsed.all("h1") == ["a <b> & $c"]
