@@ -29,8 +29,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
+    from train.reading.errors_page import errors_page
     from train.reading.evaluate import evaluate as read_held_out
-    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
+    from train.reading.evaluate import evaluate_crops, evaluate_texts, run_space
     from train.reading.result import table
     from train.run import is_finetuned, run_config
 
@@ -45,7 +46,7 @@ def evaluate(
     else:
         done = read_held_out(run, cache, corpus, limit, device)
     page = errors or run / "errors.html"
-    write_whole(page, misread_page(done, sets).encode())
+    write_whole(page, errors_page(done, sets).encode())
     finish(f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}, as_json)
 
 

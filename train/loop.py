@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cache.errors import DptrError
 from models.device import autocast, differentiable_attention
 from train.ranks import Ranks
+from train.reading.result import Reading
 from train.recorder import Run
 from train.step import Average, Utilisation, one_cycle
 from train.stopping import Request, Stopped, stopping
@@ -67,14 +68,14 @@ class Pace:
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
-    held-out word with what was read.
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and what
+    was read of each held-out word.
     """
 
     scores: dict[str, float]
     rank: tuple[float, ...]  # larger is better
     text: str
-    readings: list[tuple[str, str]]
+    readings: list[Reading]
 
 
 @dataclass

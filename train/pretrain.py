@@ -28,7 +28,7 @@ from train.perturbation import Perturbation, mean_row_norm
 from train.pretrain_options import PretrainOptions, Resolved, check, resolve
 from train.ranks import join
 from train.reading.batched import read_memories
-from train.reading.score import score
+from train.reading.result import scored
 from train.recorder import Run, run_reader
 
 
@@ -117,9 +117,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return decoder.loss(memory, batch.mask, batch.targets), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
-        texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
-        result = score(watched.labels, texts)
-        readings = list(zip(watched.labels, texts, strict=True))
+        readings = read_memories(decoder, loader, watched, chosen.precision)
+        result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     try:

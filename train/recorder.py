@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.ranks import Ranks
+from train.reading.result import Reading, worst_first
 from train.run import load_file, run_config, step_of, steps_of
 
 KEEP = 3  # checkpoints to go on from
@@ -62,11 +62,11 @@ class Run:
         for path in steps_of(self.folder)[:-KEEP]:
             path.unlink(missing_ok=True)
 
-    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[tuple[str, str]]) -> None:
-        """Write the weights that read best, and how they read: (word, reading)."""
+    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[Reading]) -> None:
+        """Write the weights that read best, and what they read, the worst first."""
         self._write("best.pt", model, step, scores, {})
-        rows = sorted(((Levenshtein.normalized_distance(a, b), a, b) for a, b in readings), key=lambda row: -row[0])
-        lines = ["error\tword\treading", *(f"{error:.2f}\t{a}\t{b}" for error, a, b in rows)]
+        rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
+        lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 
     def newest(self) -> Path | None:

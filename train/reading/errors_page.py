@@ -4,38 +4,34 @@ import io
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
 from importlib.resources import files
+from itertools import zip_longest
 from string import Template
 
-from rapidfuzz.distance import Levenshtein
-
+from sources.labelled import Labelled
 from sources.pictures import decode
+from train.reading.result import Evaluation, Reading
 
 HEIGHT, WIDTH = 64, 512  # pixels a picture has at most: thousands of them go into one file
 
 
-@dataclass(frozen=True)
-class Misread:
-    """A word that was misread: `confidence` in 0..1; `picture` encoded as in its source, None where there is none."""
+def errors_page(done: Evaluation, sets: Sequence[Labelled] = (), limit: int = 2000) -> str:
+    """The worst `limit` misread words of an evaluation as a self-contained HTML page.
 
-    dataset: str
-    truth: str
-    reading: str
-    confidence: float
-    picture: bytes | None
-
-
-def errors_page(title: str, misread: Sequence[Misread], words: int, limit: int = 2000) -> str:
-    """The worst `limit` of `misread`, out of `words` words read, as a self-contained HTML page.
-
-    Sorted by edit distance over the length of the truth, then by confidence, both falling: confidently wrong is worse.
-    A picture that cannot be decoded leaves its place to the reason.
+    With their pictures and keys, if `sets` are those that were evaluated. A picture that cannot be decoded leaves its
+    place to the reason.
     """
-    shown = sorted(misread, key=_badness, reverse=True)[:limit]
-    counts = Counter(m.dataset for m in shown)
+    misread = [
+        (s.name, r, one)
+        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
+        for r in s.readings
+        if not r.right
+    ]
+    shown = sorted(misread, key=lambda m: m[1].badness, reverse=True)[:limit]
+    words = done.scores.words
+    counts = Counter(name for name, _, _ in shown)
     numbers = {dataset: n for n, dataset in enumerate(sorted(counts))}
     if not misread:
         note = f"None of {words:,} words was misread."
@@ -45,27 +41,23 @@ def errors_page(title: str, misread: Sequence[Misread], words: int, limit: int =
         note = ""
     options = (f'<option value="{n}">{_text(d)} ({counts[d]:,})</option>' for d, n in numbers.items())
     return Template(files("train.reading").joinpath("errors_page.html").read_text("utf-8")).substitute(
-        title=_text(title),
+        title=_text(f"{done.run}, step {done.checkpoint_step:,}"),
         note=note,
         empty="" if shown else "hidden",
         options="\n".join((f'<option value="">all ({len(shown):,})</option>', *options)),
         shown=f"{len(shown):,}",
         total=f"{len(misread):,} misread, {words:,} words",
-        entries="\n".join(_entry(m, numbers[m.dataset]) for m in shown),
+        entries="\n".join(_entry(name, numbers[name], r, one) for name, r, one in shown),
     )
 
 
-def _badness(m: Misread) -> tuple[float, float]:
-    return Levenshtein.distance(m.truth, m.reading) / max(1, len(m.truth)), m.confidence
-
-
-def _entry(m: Misread, number: int) -> str:
-    truth, reading = _marked(m.truth, m.reading)
+def _entry(dataset: str, number: int, r: Reading, one: Labelled | None) -> str:
+    truth, reading = _marked(r.truth, r.text)
     return (
-        f'<li data-dataset="{number}">{_picture(m.picture)}<dl>'
+        f'<li data-dataset="{number}">{_picture(one.picture(r.number) if one else None)}<dl>'
         f'<dt>truth</dt><dd><bdi class="truth" dir="auto">{truth}</bdi></dd>'
         f'<dt>read as</dt><dd><bdi class="reading" dir="auto">{reading}</bdi></dd></dl>'
-        f'<p><bdi dir="auto">{_text(m.dataset)}</bdi><span>{m.confidence:.0%} confident</span></p></li>'
+        f'<p><bdi dir="auto">{_text(dataset)}</bdi><span>{r.confidence:.0%} confident</span></p></li>'
     )
 
 

@@ -1,7 +1,8 @@
 """What reading sets of words came to: scores a set and over all, by length, every reading; as a table and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
@@ -15,7 +16,7 @@ LEGEND = "36: letters and digits, whatever their case; 62: case counts; all: eve
 
 @dataclass(frozen=True)
 class Reading:
-    """One word: what it is, what was read, how sure that is (0 to 1), and its number in its source."""
+    """One word: what it is, what was read, how sure that is (0 to 1), and the word's number in its source."""
 
     truth: str
     text: str
@@ -23,9 +24,29 @@ class Reading:
     number: int
 
     @property
-    def badness(self) -> float:
-        """Edit distance as a share of the true length: what is sorted by."""
-        return Levenshtein.distance(self.truth, self.text) / len(self.truth)
+    def right(self) -> bool:
+        """Whether every character is."""
+        return self.truth == self.text
+
+    @property
+    def error(self) -> float:
+        """The character error of this word: edit distance over the length of the truth."""
+        return Levenshtein.distance(self.truth, self.text) / max(1, len(self.truth))
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """What every list of readings is sorted by: the error, and of equal errors the one that was surer is worse."""
+        return self.error, self.confidence
+
+
+def worst_first(readings: Iterable[Reading]) -> list[Reading]:
+    """Readings by falling badness; of equals, in the order they came."""
+    return sorted(readings, key=lambda r: r.badness, reverse=True)
+
+
+def scored(readings: Sequence[Reading]) -> Score:
+    """The score of readings, of which there must be at least one."""
+    return score([r.truth for r in readings], [r.text for r in readings])
 
 
 @dataclass(frozen=True)
@@ -46,15 +67,15 @@ class Evaluation:
     checkpoint_step: int
     sets: list[SetResult]
 
-    @property
+    @cached_property
     def readings(self) -> list[Reading]:
         """Of all sets, the worst first."""
-        return sorted((r for s in self.sets for r in s.readings), key=_worst)
+        return worst_first(r for s in self.sets for r in s.readings)
 
-    @property
+    @cached_property
     def scores(self) -> Score:
         """Over the words of all sets: the mean weighted by their number."""
-        return _scored(self.readings)
+        return scored(self.readings)
 
     @property
     def plain_mean(self) -> dict[str, float]:
@@ -67,7 +88,7 @@ class Evaluation:
         """Scores of all sets' words in groups of true length."""
         readings = self.readings
         groups = {name: [r for r in readings if len(r.truth) in lengths] for name, lengths in GROUPS.items()}
-        return {name: _scored(group) for name, group in groups.items() if group}
+        return {name: scored(group) for name, group in groups.items() if group}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -81,9 +102,9 @@ class Evaluation:
         }
 
 
-def set_result(name: str, readings: Sequence[Reading], left_out: dict[str, int]) -> SetResult:
+def set_result(name: str, readings: Sequence[Reading], left_out: Mapping[str, int]) -> SetResult:
     """Score the readings of one set."""
-    return SetResult(name, _scored(readings), left_out, sorted(readings, key=_worst))
+    return SetResult(name, scored(readings), dict(left_out), worst_first(readings))
 
 
 def table(done: Evaluation, worst: int = 10) -> str:
@@ -98,7 +119,7 @@ def table(done: Evaluation, worst: int = 10) -> str:
     lines += [f"{name:{width}}{_row(s)}" for name, s in done.by_length.items()]
     lines += ["", LEGEND]
     lines += [f"{s.name}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
-    wrong = [r for r in done.readings if r.truth != r.text][:worst]
+    wrong = [r for r in done.readings if not r.right][:worst]
     if wrong:
         lines += ["", f"{'truth':28}{'read as':28}sure"]
         lines += [f"{r.truth:28}{r.text:28}{r.confidence:>4.0%}" for r in wrong]
@@ -108,11 +129,3 @@ def table(done: Evaluation, worst: int = 10) -> str:
 def _row(s: Score) -> str:
     shares = f"{s.accuracy_36:>9.1%}{s.accuracy_62:>9.1%}{s.word_accuracy:>9.1%}"
     return f"{s.words:>8,}{shares}{s.character_error:>10.1%}{s.ned:>8.3f}"
-
-
-def _worst(reading: Reading) -> tuple[float, float]:
-    return -reading.badness, -reading.confidence
-
-
-def _scored(readings: Sequence[Reading]) -> Score:
-    return score([r.truth for r in readings], [r.text for r in readings])

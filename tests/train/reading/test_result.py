@@ -14,6 +14,13 @@ def done():
     return Evaluation("runs/x", 50, [set_result("one", first, {}), set_result("two", second, {"it is empty": 2})])
 
 
+def test_badness_is_the_words_character_error_then_confidence():
+    assert Reading("street", "streets", 0.5, 0).badness == (1 / 6, 0.5)
+    assert Reading("ab", "xyz", 0.5, 0).badness == (3 / 2, 0.5)
+    assert Reading("", "ab", 0.5, 0).error == 2
+    assert Reading("a", "a", 0.5, 0).right
+
+
 def test_both_means(done):
     assert done.scores.words == 4
     assert done.scores.accuracy_36 == pytest.approx(2 / 4)
