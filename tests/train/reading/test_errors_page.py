@@ -51,7 +51,7 @@ def evaluated(run: str, misread: list[Misread], words: int) -> tuple[Evaluation,
         readings = [Reading(m.truth, m.reading, m.confidence, n) for n, m in enumerate(own)]
         right = [Reading("right", "right", 1.0, len(own))] * (0 if done else words - len(misread))
         done.append(set_result(name, [*readings, *right], {}))
-        sets.append(Labelled(name, [m.truth for m in own], [m.picture for m in own].__getitem__))
+        sets.append(Labelled(name, [m.truth for m in own], [m.picture for m in own].__getitem__, "<{}>.png".format))
     return Evaluation(run, 7, done), sets
 
 
@@ -97,14 +97,15 @@ class Parsed(HTMLParser):
 
 
 def test_the_worst_come_first_and_nothing_is_lost_in_escaping():
-    parsed = Parsed(page_of("a <b> & $c", SHUFFLED, 2000))
+    parsed = Parsed(page_of("a <b> & $c {{ 7 * 7 }}", SHUFFLED, 2000))
     assert parsed.pairs() == [(m.truth, m.reading) for m in MISREAD]
     errors = [distance_by_definition(truth, reading) / len(truth) for truth, reading in parsed.pairs()]
     ranks = [(error, m.confidence) for error, m in zip(errors, MISREAD, strict=True)]
     assert ranks == sorted(ranks, reverse=True)
-    assert parsed.all("title") == ["a <b> & $c, step 7"]
-    assert parsed.all("h1") == ["a <b> & $c, step 7"]
+    assert parsed.all("title") == ["a <b> & $c {{ 7 * 7 }}, step 7"]
+    assert parsed.all("h1") == ["a <b> & $c {{ 7 * 7 }}, step 7"]
     assert [t for t in parsed.all("span") if t.endswith("confident")][:2] == ["20% confident", "90% confident"]
+    assert parsed.all("bdi", kind="key") == [f"<{n}>.png" for n in (2, 2, 3, 0, 1, 0, 1)]  # of each in its own set
     assert parsed.all("option") == ["all (7)", "ic & <03> (3)", "svt (4)"]
     assert len(parsed.all("script")) == 1
 
