@@ -58,13 +58,14 @@ def read(
     as_json: Json = False,
 ) -> None:
     """Read pictures of words: text and confidence of each."""
+    from cache.report import printable
     from train.reading.read import read as read_pictures
 
     def show(one: Any) -> None:
         if one.problem:
             say(f"{one.image}: {one.problem}")
         elif not as_json:
-            typer.echo(f"{one.image}\t{one.text}\t{one.confidence:.3f}")
+            typer.echo(f"{one.image}\t{printable(one.text)}\t{one.confidence:.3f}")
 
     found = read_pictures(run, images, device, show)
     if attention:

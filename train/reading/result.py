@@ -7,10 +7,11 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
+from cache.report import columns, printable
 from train.reading.score import Score, score
 
 GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
-COLUMNS = f"{'words':>8}{'36':>9}{'62':>9}{'all':>9}{'char err':>10}{'1-NED':>8}"
+COLUMNS = ("words", "36", "62", "all", "char err", "1-NED")
 LEGEND = "36: letters and digits, whatever their case; 62: case counts; all: every character"
 
 
@@ -109,23 +110,19 @@ def set_result(name: str, readings: Sequence[Reading], left_out: Mapping[str, in
 
 def table(done: Evaluation, worst: int = 10) -> str:
     """An evaluation as text: sets with their means, scores by length, what was left out, the worst readings."""
-    width = max(24, *(len(s.name) + 2 for s in done.sets))
-    lines = [f"{done.run} (step {done.checkpoint_step:,})", "", f"{'set':{width}}{COLUMNS}"]
-    lines += [f"{s.name:{width}}{_row(s.score)}" for s in done.sets]
+    rows = [("set", *COLUMNS), *(_row(s.name, s.score) for s in done.sets)]
     if len(done.sets) > 1:
         plain = Score(words=done.scores.words, **done.plain_mean)
-        lines += [f"{'mean, weighted':{width}}{_row(done.scores)}", f"{'mean, plain':{width}}{_row(plain)}"]
-    lines += ["", f"{'length':{width}}{COLUMNS}"]
-    lines += [f"{name:{width}}{_row(s)}" for name, s in done.by_length.items()]
-    lines += ["", LEGEND]
-    lines += [f"{s.name}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
-    wrong = [r for r in done.readings if not r.right][:worst]
+        rows += [_row("mean, weighted", done.scores), _row("mean, plain", plain)]
+    rows += [("",) * len(rows[0]), ("length", *COLUMNS), *(_row(name, s) for name, s in done.by_length.items())]
+    lines = [f"{printable(done.run)} (step {done.checkpoint_step:,})", "", *columns(rows), "", LEGEND]
+    lines += [f"{printable(s.name)}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
+    wrong = [(r.truth, r.text, f"{r.confidence:.0%}") for r in done.readings if not r.right][:worst]
     if wrong:
-        lines += ["", f"{'truth':28}{'read as':28}sure"]
-        lines += [f"{r.truth:28}{r.text:28}{r.confidence:>4.0%}" for r in wrong]
+        lines += ["", *columns([("truth", "read as", "sure"), *wrong], left=2)]
     return "\n".join(lines)
 
 
-def _row(s: Score) -> str:
-    shares = f"{s.accuracy_36:>9.1%}{s.accuracy_62:>9.1%}{s.word_accuracy:>9.1%}"
-    return f"{s.words:>8,}{shares}{s.character_error:>10.1%}{s.ned:>8.3f}"
+def _row(name: str, s: Score) -> tuple[str, ...]:
+    shares = (f"{share:.1%}" for share in (s.accuracy_36, s.accuracy_62, s.word_accuracy, s.character_error))
+    return name, f"{s.words:,}", *shares, f"{s.ned:.3f}"

@@ -54,5 +54,12 @@ def test_table_and_json_say_it_all(done):
     assert back["scores"]["words"] == 4
 
 
+def test_labels_do_not_steer_the_terminal():
+    readings = [Reading("\x1b[2J", "\u202e", 0.5, 0), Reading("[red]汉", "a", 0.5, 1)]
+    lines = table(Evaluation("x", 1, [set_result("a\nb", readings, {"empty": 1})])).splitlines()
+    assert r"a\nb: 1 left out: empty" in lines
+    assert {tuple(line.split()) for line in lines[-2:]} == {(r"\x1b[2J", r"\u202e", "50%"), ("[red]汉", "a", "50%")}
+
+
 def test_one_set_needs_no_means(done):
     assert "mean" not in table(Evaluation("x", 1, done.sets[:1]))
