@@ -48,7 +48,7 @@ def evaluate(
     _, held_out = split(words, config["held_out"])
     if not len(held_out):
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
-    held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
+    held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
     loader = MemoryLoader(space, target, config["zero_memory"])
     readings = read_memories(decoder.to(target), loader, held_out, "fp32")
