@@ -30,8 +30,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
+    from train.reading.errors_page import errors_page
     from train.reading.evaluate import evaluate as read_held_out
-    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page
+    from train.reading.evaluate import evaluate_crops, evaluate_texts
     from train.reading.result import table
     from train.run import run_config
 
@@ -46,7 +47,7 @@ def evaluate(
     else:
         done = read_held_out(run, cache, corpus, limit, device)
     page = errors or run / "errors.html"
-    write_whole(page, misread_page(done, sets).encode())
+    write_whole(page, errors_page(done, sets).encode())
     finish(f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}, as_json)
 
 
@@ -58,13 +59,14 @@ def read(
     as_json: Json = False,
 ) -> None:
     """Read pictures of words: text and confidence of each."""
+    from cache.report import printable
     from train.reading.read import read as read_pictures
 
     def show(one: Any) -> None:
         if one.problem:
             say(f"{one.image}: {one.problem}")
         elif not as_json:
-            typer.echo(f"{one.image}\t{one.text}\t{one.confidence:.3f}")
+            typer.echo(f"{one.image}\t{printable(one.text)}\t{one.confidence:.3f}")
 
     found = read_pictures(run, images, device, show)
     if attention:

@@ -25,7 +25,7 @@ from train.data.crops import Crops, usable
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Found, Loop
 from train.reading.batched import read_crops
-from train.reading.score import score
+from train.reading.result import scored
 from train.recorder import Run
 from train.run import load_run
 from train.run_config import RunConfig, versions
@@ -111,10 +111,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
-        readings = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
-        pairs = [(val.labels[n], readings.texts[n]) for n in readings.texts]
-        result = score([truth for truth, _ in pairs], [text for _, text in pairs])
-        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), pairs)
+        readings, _ = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
+        result = scored(readings)
+        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings)
 
     try:
         size = recogniser.config.vision.image_size

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
+from train.reading.result import Reading
 from train.recorder import Run
 from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
@@ -45,14 +46,14 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
-    held-out word with what was read.
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and what
+    was read of each held-out word.
     """
 
     scores: dict[str, float]
     rank: tuple[float, ...]  # larger is better
     text: str
-    readings: list[tuple[str, str]]
+    readings: list[Reading]
 
 
 @dataclass

@@ -27,7 +27,7 @@ from train.perturbation import of as perturbation_of
 from train.pretrain_options import PretrainOptions, check
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
-from train.reading.score import score
+from train.reading.result import scored
 from train.recorder import Run, run_reader
 from train.run_config import RunConfig, versions
 from train.step import Pace
@@ -119,9 +119,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return decoder.loss(memory, batch.mask, batch.targets), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
-        texts = [text for text, _ in read_memories(decoder, loader, watched, pace.precision)]
-        result = score(watched.labels, texts)
-        readings = list(zip(watched.labels, texts, strict=True))
+        readings = read_memories(decoder, loader, watched, pace.precision)
+        result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     try:

@@ -11,7 +11,7 @@ from torch import nn
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.ranks import Ranks
-from train.reading.score import edit_distance
+from train.reading.result import Reading, worst_first
 from train.run import load_file, run_config, step_of, steps_of
 from train.run_config import RunConfig
 
@@ -62,13 +62,11 @@ class Run:
         for path in steps_of(self.folder)[:-KEEP]:
             path.unlink(missing_ok=True)
 
-    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[tuple[str, str]]) -> None:
-        """Write the weights that read best, and how they read: (word, reading)."""
+    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[Reading]) -> None:
+        """Write the weights that read best, and what they read, the worst first."""
         self._write("best.pt", model, step, scores, {})
-        rows = sorted(
-            ((edit_distance(a, b) / max(len(a), len(b), 1), a, b) for a, b in readings), key=lambda row: -row[0]
-        )
-        lines = ["error\tword\treading", *(f"{error:.2f}\t{a}\t{b}" for error, a, b in rows)]
+        rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
+        lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 
     def newest(self) -> Path | None:

@@ -95,7 +95,11 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 class Average:
-    """`weights`, one tensor a parameter. At first it forgets faster: by (1 + step) / (10 + step) where that is less."""
+    """`weights`, one tensor a parameter. At first it forgets faster: by (1 + step) / (10 + step) where that is less.
+
+    torch's AveragedModel gives the same numbers, but each of its updates copies a counter to the device and waits for
+    it, and what it evaluates is a copy of the model, where all else here holds on to the model itself.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay

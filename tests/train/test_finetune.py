@@ -20,7 +20,8 @@ from train.finetune_options import FinetuneOptions, check
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.reading.attention_page import look
-from train.reading.evaluate import evaluate_crops, misread_page
+from train.reading.errors_page import errors_page
+from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
 from train.reading.result import table
 from train.run import load_recogniser, load_run, pretrained_config
@@ -93,7 +94,7 @@ def test_run_is_whole_and_evaluates(trained, material):
     text = table(done, 3)
     assert "mean, weighted" in text
     assert "more: 1 left out: it is no picture" in text
-    assert "data:image/" in misread_page(done, sets) or done.scores.word_accuracy == 1
+    assert "data:image/" in errors_page(done, sets) or done.scores.word_accuracy == 1
     assert evaluate_crops(out, sets, limit=5, device="cpu").scores.words == 10
 
 
@@ -168,7 +169,7 @@ def test_sets_of_one_name_keep_their_own_pictures(trained):
 
     first, second = Labelled("set", ["zz"], lambda _: drawn("11")), Labelled("set", ["zz"], lambda _: drawn("77"))
     sets = [first, second]
-    page = misread_page(evaluate_crops(trained[0], sets, device="cpu"), sets)
+    page = errors_page(evaluate_crops(trained[0], sets, device="cpu"), sets)
     shown = {base64.b64decode(data) for data in re.findall(r"data:image/\w+;base64,([^\"']+)", page)}
     assert len(shown) == 2
 

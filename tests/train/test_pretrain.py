@@ -162,6 +162,13 @@ def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
         pretrain(replace(options, cache=tmp_path, corpus=["one"], bank=None), print)
 
 
+def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
+    (tmp_path / "letters.txt").write_text("abc")
+    message = "corpus numbers holds no usable label: 900 with characters outside the charset."
+    with pytest.raises(DptrError, match=message):
+        pretrain(replace(options, charset=str(tmp_path / "letters.txt")), print)
+
+
 def test_finished_run_is_not_written_over(options):
     pretrain(options, print)
     with pytest.raises(WrongUse, match="already holds a run"):

@@ -3,9 +3,8 @@
 A fine-tuned run reads word images. A pre-trained one reads memories: the held-out words of its cache, or any words.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from train.data.crops import usable
 from train.data.word_batches import MemoryLoader
 from train.data.words import read_words, split
 from train.reading.batched import read_crops, read_loaded, read_memories
-from train.reading.errors_page import Misread, errors_page
-from train.reading.result import Evaluation, Reading, set_result
+from train.reading.result import Evaluation, set_result
 from train.run import load_recogniser, load_run
 
 States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # of words, as a cache holds them
@@ -49,12 +47,11 @@ def evaluate(
     _, held_out = split(words, options.held_out)
     if not len(held_out):
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
-    held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
+    held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
-    loader = MemoryLoader(space, target, config.pretraining.zero_memory)
-    found = read_memories(decoder.to(target), loader, held_out, "fp32")
-    readings = [Reading(truth, *r, n) for n, (truth, r) in enumerate(zip(held_out.labels, found, strict=True))]
-    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dict(dropped))])
+    loader = MemoryLoader(space, target, options.zero_memory)
+    readings = read_memories(decoder.to(target), loader, held_out, "fp32")
+    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dropped)])
 
 
 def evaluate_texts(
@@ -77,10 +74,9 @@ def evaluate_texts(
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
             return loader.padded(*states([labels[n] for n in part]))
 
-        found = read_loaded(decoder, load, labels, "fp32")
-        numbers = crops.numbers.tolist()
-        readings = [Reading(t, *r, n) for t, r, n in zip(labels, found, numbers, strict=False)]
-        results.append(set_result(one.name, readings, dict(crops.dropped)))
+        readings = read_loaded(decoder, load, labels, "fp32")
+        readings = [replace(r, number=int(crops.numbers[r.number])) for r in readings]
+        results.append(set_result(one.name, readings, crops.dropped))
     return Evaluation(str(run), step, results)
 
 
@@ -103,24 +99,6 @@ def evaluate_crops(
     results = []
     for one in sets:
         crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False).evenly(limit)
-        found = read_crops(recogniser, crops, target, "fp32", WORKERS)
-        readings = [
-            Reading(crops.labels[n], text, found.confidences[n], int(crops.numbers[n]))
-            for n, text in found.texts.items()
-        ]
-        left_out = crops.dropped + Counter(found.broken.values())
-        if not readings:
-            raise DptrError(f"no picture of {one.name} could be read: {dict(left_out)}.")
-        results.append(set_result(one.name, readings, dict(left_out)))
+        readings, broken = read_crops(recogniser, crops, target, "fp32", WORKERS)
+        results.append(set_result(one.name, readings, crops.dropped + broken))
     return Evaluation(str(run), step, results)
-
-
-def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
-    """The page of misread words, with their pictures if `sets` are those that were evaluated (see errors_page)."""
-    wrong = [
-        Misread(s.name, r.truth, r.text, r.confidence, one.picture(r.number) if one else None)
-        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
-        for r in s.readings
-        if r.truth != r.text
-    ]
-    return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)

@@ -253,7 +253,7 @@ def test_pictures_beyond_all_measure_are_refused(monkeypatch):
 
 def test_it_starts_without_what_only_training_needs():
     heavy = {"open_clip", "torchvision", "timm", "h5py", "faiss", "datasets", "pandas", "tensorboard", "pyarrow"}
-    code = f"import sys, train.read; print(sorted({heavy!r} & set(sys.modules)))"
-    root = Path(__file__).parents[2]
+    code = f"import sys, train.reading.read; print(sorted({heavy!r} & set(sys.modules)))"
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
