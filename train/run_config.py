@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 import torch
@@ -11,11 +11,13 @@ import torch
 from cache import __version__
 from cache.errors import WrongUse
 from cache.fingerprint import Fingerprint
-from cache.space import Space, open_space, spaces
 from models.decoders import DecoderConfig
 from models.recogniser import RecogniserConfig
 from train.finetune_options import FinetuneOptions
 from train.pretrain_options import PretrainOptions
+
+if TYPE_CHECKING:
+    from cache.space import Space
 
 RENAMED = {"corpora": "corpus", "weights": "weight"}  # options, as the first layout of config.json named them
 # Options that change no loss, and those that the model's shape or the fingerprint says better
@@ -39,14 +41,16 @@ class RunConfig:
         """Whether the run was fine-tuned."""
         return isinstance(self.model, RecogniserConfig)
 
-    def space(self, cache: Path | None = None) -> Space:
+    def space(self, cache: Path | None = None) -> "Space":
         """The space of the run's memories, in the cache it was trained from or in another. Raises as `check_space`."""
+        from cache.space import open_space, spaces  # takes h5py, which reading pictures does not need
+
         folder = cache or self.pretraining.cache
         space = next((s for s in spaces(folder) if s.digest == self.fingerprint.digest), None) or open_space(folder)
         self.check_space(space)
         return space
 
-    def check_space(self, space: Space) -> None:
+    def check_space(self, space: "Space") -> None:
         """WrongUse, naming the fields, if the run was trained on features of another encoder than this space's."""
         if self.fingerprint.digest != space.digest:
             differing = "; ".join(self.fingerprint.differences(space.fingerprint))

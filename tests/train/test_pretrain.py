@@ -235,5 +235,5 @@ def test_decoder_writes_the_charset_of_a_file(tmp_path, encoder):
     assert summary.words + summary.held_out == 25
     decoder, config, _ = load_run(tmp_path / "run")
     assert decoder.charset.characters == "aăâđeêioôơuưnh"
-    assert config["decoder"]["characters"] == "aăâđeêioôơuưnh"
+    assert config.model.characters == "aăâđeêioôơuưnh"
     assert len(evaluate(tmp_path / "run").readings) == summary.held_out

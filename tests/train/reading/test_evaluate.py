@@ -17,7 +17,7 @@ def run(cache, tmp_path_factory):
     """A run that reads some words and misreads others, some of them alike and equally surely."""
     out = tmp_path_factory.mktemp("runs") / "run"
     options = PretrainOptions(
-        cache, ["numbers"], out, depth=1, heads=2, batch=64, steps=130, lr=4e-3, held_out=0.3, device="cpu",
+        ["numbers"], out, cache=cache, depth=1, heads=2, batch=64, steps=130, lr=4e-3, held_out=0.3, device="cpu",
         precision="fp32",
     )  # fmt: skip
     pretrain(options, print)

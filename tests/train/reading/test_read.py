@@ -13,6 +13,7 @@ from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from models.charset import EOS
+from models.decoders import make
 from models.decoders.parseq import Config
 from models.image_encoder import Convolution, VisionConfig, stretched
 from models.recogniser import Recogniser, RecogniserConfig
@@ -174,9 +175,10 @@ def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
 
 
 def test_runs_that_cannot_read(run, folder, tmp_path):
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "pretrained" / "config.json").write_text("{}")
-    torch.save({"model": {}, "step": 1, "scores": {}, "config": {}}, tmp_path / "pretrained" / "best.pt")
+    decoder = make(Config(8, 8, 1, 1))
+    other = Run(tmp_path / "pretrained", run_config(decoder.config))
+    other.save_best(decoder, 1, {}, [])
+    other.close()
     image = [str(folder / "b.png")]
     with pytest.raises(WrongUse, match="pre-trained run"):
         read(tmp_path / "pretrained", image)
