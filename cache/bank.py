@@ -17,9 +17,8 @@ from cache.collection import Collection
 from cache.errors import Damaged, DptrError
 from cache.files import write_whole
 from cache.keys import Keys, keys_to_disk, read_keys
-from cache.memories import check_finite
 from cache.seal import seal, unseal
-from cache.shard import Image, Shard, pack_strings, unpack_strings
+from cache.shard import Image, Shard, check_finite, pack_strings, unpack_strings
 
 INDEX, SKIPPED = "index.faiss", "skipped.json"
 
