@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.bank import Bank, picture_key
-from cache.keys import as_keys
+from cache.keys import as_keys, key_bytes
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
 from sources.ahead import ahead
@@ -84,7 +84,7 @@ def _decoded(
     tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int
 ) -> Iterator[Picture]:
     """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
-    seen = {key.ljust(16, b"\0") for key in bank.keys().tolist()}  # numpy drops zeros at the end
+    seen = set(key_bytes(bank.keys()))
     broken: dict[bytes, str] = {}
     waiting: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
 
