@@ -5,9 +5,7 @@ time. Decoding and resizing leave Python's lock alone, so threads do what proces
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -21,7 +19,7 @@ from cache.bank import Bank, picture_key
 from cache.keys import as_keys, key_bytes
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
-from sources.ahead import ahead
+from sources.ahead import ahead, mapped_ahead
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more leave a CPU's caches, fewer a GPU idle
 L = TypeVar("L")
@@ -86,27 +84,28 @@ def _decoded(
     """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
     seen = set(key_bytes(bank.keys()))
     broken: dict[bytes, str] = {}
-    waiting: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
 
-    def finish() -> Iterator[Picture]:
-        name, key, future = waiting.popleft()
-        try:
-            if future:
-                yield Picture(name, key, future.result())
-        except ValueError as error:
-            broken[key] = str(error)
-        if key in broken:
-            tally.skipped[name] = broken[key]
-        elif not future:
-            tally.known += 1
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    def found() -> Iterator[tuple[str, bytes, bytes | None]]:
         for name, data in photos:
             tally.read += 1
             key = picture_key(data)
-            waiting.append((name, key, None if key in seen else pool.submit(tower.pixels, data)))
+            yield name, key, None if key in seen else data  # a picture seen before is not decoded again
             seen.add(key)
-            if len(waiting) > most:
-                yield from finish()
-        while waiting:
-            yield from finish()
+
+    def make(one: tuple[str, bytes, bytes | None]) -> tuple[str, bytes, Tensor | str | None]:
+        name, key, data = one
+        try:
+            return name, key, None if data is None else tower.pixels(data)
+        except ValueError as error:
+            return name, key, str(error)
+
+    for name, key, made in mapped_ahead(make, found(), os.cpu_count() or 1, most):
+        if isinstance(made, Tensor):
+            yield Picture(name, key, made)
+            continue
+        if made:
+            broken[key] = made
+        if key in broken:
+            tally.skipped[name] = broken[key]
+        else:
+            tally.known += 1

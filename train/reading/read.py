@@ -7,9 +7,7 @@ than a folder of words takes to read.
 import glob
 import io
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -23,6 +21,7 @@ from torch import Tensor
 from cache.errors import WrongUse
 from models.device import choose_device
 from models.image_encoder import Pair, stretched
+from sources.ahead import mapped_ahead
 from sources.photos import photo_count, photos
 from train.run import load_recogniser
 
@@ -149,19 +148,11 @@ def _rgb(picture: Image.Image) -> Image.Image:
 def _prepared(named: Iterator[tuple[str, bytes]], image_size: Pair) -> Iterator[tuple[str, Tensor | str]]:
     """Each path with the picture's pixels (3, H, W) uint8, or why there are none; made ahead by threads."""
 
-    def make(data: bytes) -> Tensor | str:
+    def make(one: tuple[str, bytes]) -> tuple[str, Tensor | str]:
+        name, data = one
         try:
-            return stretched(upright(data), image_size)
+            return name, stretched(upright(data), image_size)
         except ValueError as error:
-            return str(error)
+            return name, str(error)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[str, Future[Tensor | str]]] = deque()
-        for name, data in named:
-            waiting.append((name, pool.submit(make, data)))
-            if len(waiting) > AHEAD:
-                name, made = waiting.popleft()
-                yield name, made.result()
-        while waiting:
-            name, made = waiting.popleft()
-            yield name, made.result()
+    return mapped_ahead(make, named, THREADS, AHEAD)
