@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.bank import Bank, picture_key
+from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
 from sources.ahead import ahead, mapped_ahead
+from sources.pictures import DECODING
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more leave a CPU's caches, fewer a GPU idle
 L = TypeVar("L")
@@ -60,8 +62,9 @@ def embed_into(
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank has not yet, with `shape` (T, E) values each.
 
-    Encoded in batches and committed in shards, which no batch crosses.
+    Encoded in batches and committed in shards, which no batch crosses. DptrError if those in it were decoded otherwise.
     """
+    _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures of a shard
     size = min(BATCH[tower.device.type], most)
     pictures = ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)
@@ -70,7 +73,18 @@ def embed_into(
         while shard := list(islice(encoded, most // size)):
             some = [picture for batch, _ in shard for picture in batch]
             keys = as_keys([p.key for p in some])
-            commit(bank.shard_of, [p.name for p in some], keys, np.concatenate([tokens for _, tokens in shard]))
+            tokens = np.concatenate([tokens for _, tokens in shard])
+            commit(bank.shard_of, [p.name for p in some], keys, tokens, DECODING)
+
+
+def _check_decoding(bank: Bank) -> None:
+    """Words do not depend on how pictures are decoded, so it is the bank that says how, and not its space."""
+    if bank.entries and (before := bank.decoding()) != DECODING:
+        then, option = before or "not written down", {"banks": "--drop-bank", "crops": "--drop-crops"}
+        raise DptrError(
+            f"the pictures in {bank.folder} were decoded in another way than now (then: {then}; now: {DECODING}): drop "
+            f"them with dptr cache gc {option[bank.folder.parent.name]} {bank.name}, and run this command again."
+        )
 
 
 def _batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
