@@ -5,7 +5,7 @@ Shape letters: B batch, M memory rows, D memory width, S the length of the outpu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from cache.errors import WrongUse
 from models.charset import CHARACTERS_94, EOS, Charset
+from models.layers import Dropout, initialise
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,29 @@ class TextDecoder(nn.Module, ABC):
 
     architecture: ClassVar[str]  # for those who rebuild it without this project
     reading: ClassVar[dict[str, Any]]  # the same of how it reads, at least under "how"
+    layers: Any  # an nn.ModuleList, whose items have no type
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(
+        self, config: DecoderConfig, layer: Callable[[int, int, int, float], nn.Module], embeds: bool = False
+    ) -> None:
+        """What decoders have in common: layers, a norm, a head, dropout; with `embeds`, an embedding of ids.
+
+        `layer` makes a layer of (width, memory width, heads, dropout). Weights are drawn in the order of these lines,
+        and a subclass draws its own behind them, so a seed goes on giving the weights that it gave.
+        """
         super().__init__()
+        W = config.width
         self.config = config
         self.charset = Charset(config.characters)
+        if embeds:
+            self.embedding = nn.Embedding(self.charset.ids, W)
+        self.layers = nn.ModuleList(
+            layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(W)
+        self.head = nn.Linear(W, self.charset.head)
+        self.dropout = Dropout(config.dropout)
+        self.apply(initialise)
 
     @abstractmethod
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ def _picture(recogniser: Recogniser) -> dict[str, Any]:
     vision = recogniser.config.vision
     height, width = vision.image_size
     return {
+        "decoding": "turned as its EXIF orientation says; what is transparent lies over white; grey of 16 bits is "
+        "divided by 257 and rounded",
         "size": {"height": height, "width": width},
         "resize": "stretched to exactly this size whatever its shape, bicubic with antialiasing, as Pillow does",
         "channels": "RGB",
