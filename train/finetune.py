@@ -26,7 +26,7 @@ from train.finetune_options import FinetuneOptions, check
 from train.loop import Found, Loop
 from train.reading.batched import read_crops
 from train.reading.result import scored
-from train.recorder import Run
+from train.recorder import Recorder
 from train.run import load_run
 from train.run_config import RunConfig, versions
 from train.step import Pace
@@ -97,7 +97,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     }
     machine = {"device": str(device), "versions": versions()}
     config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
-    run = Run(options.out, config, options.resume)
+    run = Recorder(options.out, config, options.resume)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
     _describe(options, recogniser, training, val, pace, say)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from train.reading.result import Reading
-from train.recorder import Run
+from train.recorder import Recorder
 from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
@@ -89,7 +89,7 @@ class _Since:
 class Loop:
     """One run's training. `groups` are the optimizer's, as `Step` takes them."""
 
-    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
+    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Recorder) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
         self.step = Step(model, groups, pace)
         self.progress = Progress()

@@ -28,7 +28,7 @@ from train.pretrain_options import PretrainOptions, check
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
 from train.reading.result import scored
-from train.recorder import Run, run_reader
+from train.recorder import Recorder, run_reader
 from train.run_config import RunConfig, versions
 from train.step import Pace
 
@@ -96,7 +96,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     machine = {"device": str(device), "reader": name, "reader_why": why, "versions": versions()}
     options = replace(options, cache=options.cache.absolute())
     config = RunConfig(options, shape, space.name, space.fingerprint, resolved, machine)
-    run = Run(options.out, config, options.resume, ranks)
+    run = Recorder(options.out, config, options.resume, ranks)
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")

@@ -19,7 +19,7 @@ KEEP = 3  # checkpoints to go on from
 ALONE = Ranks()
 
 
-class Run:
+class Recorder:
     """A run folder being written. `state` is what to go on from, None for a run that begins.
 
     Ranks beyond the first read, and write nothing.
@@ -109,7 +109,7 @@ def _step_of_line(line: str) -> float:
 
 
 def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
-    """What a run in `folder` goes on from. Raises as Run does."""
+    """What a run in `folder` goes on from. Raises as Recorder does."""
     exists = (folder / "config.json").exists()
     if resume == "never" and exists:
         raise WrongUse(f"{folder} already holds a run: choose another --out, or delete it.")

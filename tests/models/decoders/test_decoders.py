@@ -16,7 +16,7 @@ from tests.models.decoders.by_hand import ragged, small
 from tests.train.export.test_export import finetuned, pictures, pretrained
 from train.export import export
 from train.reading.attention import attention_maps
-from train.recorder import Run
+from train.recorder import Recorder
 from train.run import load_recogniser, load_run
 
 KINDS = names()
@@ -172,7 +172,7 @@ def test_runs_and_exports_bring_it_back(kind, tmp_path, say):
 
 def rewritten(folder, decoder, change):
     """A run whose best.pt has another configuration."""
-    run = Run(folder, run_config(decoder.config))
+    run = Recorder(folder, run_config(decoder.config))
     run.save_best(decoder, 1, {}, [])
     run.close()
     saved = torch.load(folder / "best.pt", weights_only=True)

@@ -13,7 +13,7 @@ from models.image_encoder import Convolution, VisionConfig
 from models.recogniser import Recogniser, RecogniserConfig
 from tests.helpers.runs import run_config
 from train.export import export
-from train.recorder import Run
+from train.recorder import Recorder
 
 FINGERPRINT = Fingerprint(
     "tiny", "untrained:1", {}, "0" * 64, 1, False, "clip", "a photo of a '{label}'", "compact", {}, "fp32"
@@ -46,7 +46,7 @@ def scattered(model, end):
 
 
 def saved(folder, model, config):
-    run = Run(folder, config)
+    run = Recorder(folder, config)
     run.save_best(model, 1200, SCORES, [])
     run.close()
     return folder

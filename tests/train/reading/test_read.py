@@ -21,7 +21,7 @@ from tests.helpers.runs import run_config
 from tests.sources.test_words import write_lmdb
 from train.reading import read as stage
 from train.reading.read import PictureReading, read
-from train.recorder import Run
+from train.recorder import Recorder
 
 
 def tiny(queries=5, class_token=True, depth=2):
@@ -41,7 +41,7 @@ def tiny(queries=5, class_token=True, depth=2):
 
 def save(folder, recogniser):
     """A run as `dptr finetune` leaves it."""
-    run = Run(folder, run_config(recogniser.config))
+    run = Recorder(folder, run_config(recogniser.config))
     run.save_best(recogniser, 7, {"word_accuracy": 0.5}, [])
     run.close()
     return folder
@@ -175,7 +175,7 @@ def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
 
 def test_runs_that_cannot_read(run, folder, tmp_path):
     decoder = make(Config(8, 8, 1, 1))
-    other = Run(tmp_path / "pretrained", run_config(decoder.config))
+    other = Recorder(tmp_path / "pretrained", run_config(decoder.config))
     other.save_best(decoder, 1, {}, [])
     other.close()
     image = [str(folder / "b.png")]
