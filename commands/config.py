@@ -1,7 +1,8 @@
 """`--config FILE`: options out of a file, which those of the command line override."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import Field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,28 @@ def _apply(context: typer.Context, path: Path | None) -> None:
         own = {"config", "as_json"}
         known = {p.name: bool(getattr(p, "multiple", False)) for p in context.command.params if p.name not in own}
         context.default_map = read_config(path, {name: many for name, many in known.items() if name})
+
+
+def without_overridden(
+    context: typer.Context, declared: "Sequence[Field[Any]]", values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values, less those of the file whose alternative the command line gives: --epochs overrides its steps."""
+    found = dict(values)
+    for field in declared:
+        pair = field.name, field.metadata["instead"]
+        for name, other in (pair, pair[::-1]):
+            if (
+                field.metadata["instead"]
+                and _given(context, name) == "COMMANDLINE"
+                and _given(context, other) == "DEFAULT_MAP"
+            ):
+                found.pop(other)
+    return found
+
+
+def _given(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return source.name if source else ""
 
 
 Config = Annotated[

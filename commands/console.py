@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from cache import __version__
 from cache.errors import DptrError
-from commands.config import Config
+from commands.config import Config, without_overridden
 from train.options import DATA, MACHINE, MODEL, PANELS
 
 if not sys.stderr.isatty():
@@ -71,15 +71,16 @@ def command(options: type[Any], run: Callable[..., None]) -> Callable[..., None]
     declared = sorted((f for f in fields(options) if f.metadata), key=lambda f: PANELS.index(f.metadata["panel"]))
     hints = get_type_hints(options)
     own = [_parameter(field, hints[field.name]) for field in declared]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
     others = [p.replace(kind=p.KEYWORD_ONLY) for p in list(inspect.signature(run).parameters.values())[1:]]
 
-    def called(config: None, **given: Any) -> None:
-        chosen = {field.name: given.pop(field.name) for field in declared}
-        run(options(**chosen), **given)
+    def called(context: typer.Context, config: None, **given: Any) -> None:
+        own = {field.name: given.pop(field.name) for field in declared}
+        run(options(**without_overridden(context, declared, own)), **given)
 
     called.__name__, called.__doc__ = run.__name__.lstrip("_"), run.__doc__
-    called.__signature__ = inspect.Signature([*own, config, *others])  # type: ignore[attr-defined]
+    called.__signature__ = inspect.Signature([context, *own, config, *others])  # type: ignore[attr-defined]
     return called
 
 

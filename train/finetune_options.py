@@ -25,7 +25,7 @@ class FinetuneOptions:
     weight: list[float] = option("How often an epoch sees each --train (default: once).", DATA, [])
     augment: float = option("How much pictures are changed at random; 0: not at all.", DATA, 1.0)
 
-    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None)
+    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None, instead="epochs")
     batch: int = option("Word images in a step.", LENGTH, 256)
     lr: float | None = option("Peak learning rate (default: 7e-4 √2 batch / 256).", LENGTH, None)
     encoder_lr: float | None = option("The encoder's (default: lr / 19 for clip, lr for vit).", LENGTH, None)

@@ -10,13 +10,16 @@ PANELS = ("Change these first", "Data", "Length", "Model", "Perturbation", "Mach
 FIRST, DATA, LENGTH, MODEL, PERTURBATION, MACHINE = PANELS
 
 
-def option(help: str, panel: str, default: Any = MISSING, *, flag: str | None = None, env: str | None = None) -> Any:
+def option(
+    help: str, panel: str, default: Any = MISSING, *, flag: str | None = None, env: str | None = None, instead: str = ""
+) -> Any:
     """A field that is an option as well: its help, its panel, and its flag where the name does not give it.
 
-    Without a default it must be given. `env` names the environment variable that stands in for it.
+    Without a default it must be given. `env` names the environment variable that stands in for it, `instead` the option
+    that it is an alternative to.
     """
     more: dict[str, Any] = {"default_factory": list} if default == [] else {"default": default}
-    return field(**more, metadata={"help": help, "panel": panel, "flag": flag, "env": env})
+    return field(**more, metadata={"help": help, "panel": panel, "flag": flag, "env": env, "instead": instead})
 
 
 def released_rate(batch: int) -> float:

@@ -24,7 +24,7 @@ class PretrainOptions:
     charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that holds them.", DATA, "94")
     held_out: float = option("Share of words kept from training, by a hash of the word.", DATA, 0.05)
 
-    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None)
+    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None, instead="epochs")
     batch: int = option("Words in a step.", LENGTH, 384)
     lr: float | None = option("Peak learning rate (default: 7e-4 √2 batch / 256).", LENGTH, None)
     ema: float = option("Decay of the weights' moving average, which is then evaluated and kept; 0: none.", LENGTH, 0.0)
@@ -42,7 +42,9 @@ class PretrainOptions:
     zero_memory: bool = option("Zeros for memories, so that only the language is learnt: a control.", MODEL, False)
 
     orp: float | None = option("λ: how strongly photographs perturb (default: 0.1).", PERTURBATION, None)
-    orp_relative: float | None = option("λ as a share of the memories' row norm, instead of --orp.", PERTURBATION, None)
+    orp_relative: float | None = option(
+        "λ as a share of the memories' row norm, instead of --orp.", PERTURBATION, None, instead="orp"
+    )
     orp_positions: str = option("Image tokens: shared by the batch, or drawn for each sample.", PERTURBATION, "shared")
 
     seed: int = option("Seed of weights, order, permutations and perturbation.", MACHINE, 0)

@@ -96,6 +96,13 @@ def test_a_file_gives_options_and_the_command_line_wins(asked, tmp_path, ending)
     assert asked[1] == replace(ORDERED, corpus=["fr"], out=Path("elsewhere"), epochs=5.0, zero_memory=False)
 
 
+def test_the_command_line_beats_the_files_alternative(asked, tmp_path):
+    (tmp_path / "a.yaml").write_text("corpus: en\nout: run\nbank: photos\nsteps: 9\norp_relative: 0.3\n")
+    run("pretrain", "--config", tmp_path / "a.yaml", "--epochs", 3, "--orp", 0.2)
+    run("pretrain", "--config", tmp_path / "a.yaml", "--lr", 0.1)
+    assert [(o.epochs, o.steps, o.orp, o.orp_relative) for o in asked] == [(3.0, None, 0.2, None), (20.0, 9, None, 0.3)]
+
+
 def test_a_single_value_stands_for_a_list(asked, tmp_path):
     (tmp_path / "a.yaml").write_text("corpus: en\nout: run\n")
     assert run("pretrain", "--config", tmp_path / "a.yaml").exit_code == 0
