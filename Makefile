@@ -23,7 +23,7 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.tested  ## the figures of the README that need no data, one JSON line each
+bench: $(VENV)/.tested  ## the figures of docs/figures.md that need no data, one JSON line each
 	@for name in encode_text encode_images pretrain_step cache_io read_cache embed_memory; do $(BIN)/python -m bench.$$name || exit 1; done
 
 faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)

@@ -1,1 +1,1 @@
-"""Each figure of the README: one file, one figure, a JSON line last. `make bench` runs them all."""
+"""The figures of docs/figures.md: one file a group, its JSON line last. `make bench` runs those that need no data."""

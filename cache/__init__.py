@@ -1,4 +1,4 @@
-"""What is on disk: fingerprint, shards, manifests, memories, corpora, banks. No torch and no open_clip in this room.
+"""What is on disk: fingerprints, shards, manifests, memories, corpora, banks. Imports neither torch nor open_clip.
 
 CACHE/<space>/
     space.json                  the fingerprint of the encoder, field by field

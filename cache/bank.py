@@ -25,12 +25,12 @@ INDEX, SKIPPED = "index.faiss", "skipped.json"
 
 
 def picture_key(data: bytes) -> bytes:
-    """16 bytes that name a picture: blake2b over its encoded bytes."""
+    """The 16-byte key of a picture: blake2b over its encoded bytes."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class Bank(Collection):
-    """The photographs of one bank; no picture stands in it twice."""
+    """The photographs of one bank, each of them once."""
 
     def keys(self) -> Keys:
         """The key of each picture, (N,) S16."""
@@ -41,7 +41,7 @@ class Bank(Collection):
         return [name for shard in self.shards() for name in unpack_strings(shard, "ids")]
 
     def features(self) -> NDArray[np.float16]:
-        """All features, (N, T, D), read into memory."""
+        """All features, (N, T, D), read into memory. DptrError if the bank is empty."""
         if not self.entries:
             raise DptrError(f"bank '{self.name}' is empty: run dptr embed-images first.")
         features = np.empty((self.rows, *self.entries[0].datasets["features"].shape[1:]), np.float16)
@@ -70,7 +70,7 @@ class Bank(Collection):
         return self.image(len(ids), {**datasets, "decoding": np.frombuffer(decoding.encode(), np.uint8)})
 
     def skipped(self) -> dict[str, str]:
-        """Pictures that could not be read: name to reason. Damaged if their list is."""
+        """Pictures that could not be read, name to reason. Damaged if skipped.json is."""
         path = self.folder / SKIPPED
         try:
             return dict(unseal(path.read_bytes())["skipped"]) if path.exists() else {}
@@ -85,7 +85,7 @@ class Bank(Collection):
             write_whole(self.folder / SKIPPED, text.encode())
 
     def index(self) -> Any:
-        """The FAISS index, None if there is none. Damaged if it is not what was written or has too many pictures."""
+        """The FAISS index, or None. Damaged if its checksum is wrong or it covers more pictures than the bank has."""
         import faiss
 
         path = self.folder / INDEX
@@ -93,14 +93,14 @@ class Bank(Collection):
             return None
         data = path.read_bytes()
         if hashlib.sha256(data[:-32]).digest() != data[-32:]:
-            raise Damaged(path, "it is not what was written")
+            raise Damaged(path, "it does not match its checksum")
         index = faiss.deserialize_index(np.frombuffer(data[:-32], np.uint8))
         if index.ntotal > Bank(self.folder, self.fingerprint).rows:  # it may have grown since this one was opened
-            raise Damaged(path, f"it has {index.ntotal:,} pictures and the bank {self.rows:,}")
+            raise Damaged(path, f"it covers {index.ntotal:,} pictures and the bank has {self.rows:,}")
         return index
 
     def write_index(self) -> None:
-        """Add to index.faiss the pictures that it does not cover yet."""
+        """Add the pictures that index.faiss does not cover yet."""
         import faiss
 
         index = self.index()

@@ -1,6 +1,6 @@
 """A collection: a folder of shards of one kind, and its manifest.
 
-Every shard holds the fingerprint of the space it was made for, so it cannot pass for one of another encoder.
+Every shard holds the fingerprint of the space it was made for, so it cannot be mistaken for another encoder's.
 """
 
 import zlib
@@ -27,10 +27,10 @@ from cache.shard import Entry, Image, Shard, make_image, write_shard
 
 
 class Collection:
-    """Shards of one kind in one folder; reading needs no lock, writing needs the space's."""
+    """Shards of one kind in one folder. Reading needs no lock; writing needs the space's."""
 
     def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
-        """Damaged if the manifest is; DptrError, naming the fields, if a shard was made by another encoder."""
+        """Damaged if the manifest is. DptrError, naming the fields, if another encoder made a shard."""
         self.folder, self.fingerprint = folder, fingerprint
         self.entries, self._end, damage = read_manifest(folder)
         if damage:
@@ -56,18 +56,18 @@ class Collection:
         return make_image(rows, {**datasets, "fingerprint": origin})
 
     def commit(self, image: Image) -> None:
-        """Add a shard under the lowest free number; DptrError, and all as it was, if it cannot be written."""
+        """Add a shard under the lowest free number. DptrError if it cannot be written; nothing has changed then."""
         make_folder(self.folder)
         number = next((n for n, e in enumerate(self.entries) if shard_number(e) != n), len(self.entries))
         entry = write_shard(self.folder / shard_name(number), image)
         if number == len(self.entries):
             self._end = append_line(self.folder, self._end, entry)
-        else:  # a shard between was dropped, and this is it again
+        else:  # this is a shard that was dropped, made again
             self._end = write_manifest(self.folder, [*self.entries[:number], entry, *self.entries[number:]])
         self.entries.insert(number, entry)
 
     def replace(self, kept: Sequence[Entry], more: Iterable[Image]) -> None:
-        """Let all shards go but those kept, and put more behind; in one step, as readers see it."""
+        """Drop all shards except `kept` and append `more`. Readers see this as one step."""
         first = shard_number(self.entries[-1]) + 1 if self.entries else 0
         added = [write_shard(self.folder / shard_name(number), image) for number, image in enumerate(more, first)]
         self._end = write_manifest(self.folder, [*kept, *added])
@@ -76,7 +76,7 @@ class Collection:
             delete(path)
 
     def shards(self) -> Iterator[Shard]:
-        """Every shard in order. DptrError if one was removed meanwhile by `cache gc` or a repair."""
+        """Every shard in order. DptrError if `cache gc` or a repair removes one meanwhile."""
         try:
             for entry in self.entries:
                 yield Shard(self.folder, entry)
@@ -89,12 +89,13 @@ class Collection:
         now = {(e.shard, e.sha256) for e in read_manifest(self.folder)[0]}
         if not {(e.shard, e.sha256) for e in self.entries} <= now:
             raise DptrError(
-                f"{self.folder} was cleaned or repaired by another process while it was read: run the command again."
+                f"{self.folder} was cleaned or repaired by another process while it was being read: run the command "
+                "again."
             )
 
 
 def check_origin(folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
-    """DptrError, naming the differing fields with both values, if a shard was made for another encoder."""
+    """DptrError, naming the fields that differ with both values, if a shard was made for another encoder."""
     place = entry.datasets.get("fingerprint")
     if place and place.crc32 == zlib.crc32(fingerprint.to_json()):
         return
@@ -102,10 +103,10 @@ def check_origin(folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
     try:
         other = Fingerprint.from_json(shard.read("fingerprint").tobytes())
     except (ValueError, TypeError) as error:
-        raise Damaged(shard.path, f"its fingerprint is none ({error})") from error
+        raise Damaged(shard.path, f"its fingerprint cannot be read ({error})") from error
     if other.digest != fingerprint.digest:
         raise DptrError(
-            f"{shard.path} was made by another encoder than its space, and features of two encoders never meet. "
-            f"They differ (the space's / the shard's) in {'; '.join(fingerprint.differences(other))}. "
-            "Move it back to the space it came from."
+            f"{shard.path} was made by another encoder than its space, and features of two encoders never mix. "
+            f"The encoders differ (space / shard) in {'; '.join(fingerprint.differences(other))}. "
+            "Move the shard back to the space it came from."
         )

@@ -15,14 +15,14 @@ from cache.shard import pack_strings, unpack_strings
 
 
 class Corpus(Collection):
-    """The labels of one corpus; no label stands in it twice."""
+    """The labels of one corpus, each of them once."""
 
     def labels(self) -> list[str]:
-        """All labels in the order of their adding."""
+        """All labels, in the order in which they were added."""
         return [label for part in self.label_shards() for label in part]
 
     def label_shards(self) -> Iterator[list[str]]:
-        """The same, a shard at a time."""
+        """The labels, one shard at a time."""
         return (unpack_strings(shard, "labels") for shard in self.shards())
 
     def keys(self) -> Keys:
@@ -30,11 +30,11 @@ class Corpus(Collection):
         return read_keys(self)
 
     def counts(self) -> NDArray[np.int64]:
-        """How often each label stood in its source, (n,)."""
+        """How often each label occurred in its source, (n,)."""
         counts = [shard.read("counts") for shard in self.shards()]
         return np.concatenate(counts) if counts else np.empty(0, np.int64)
 
     def add(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> None:
-        """Commit labels whose memories are committed already, as one shard."""
+        """Commit labels as one shard. Their memories must be committed already."""
         columns: dict[str, NDArray[Any]] = {"keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)}
         self.commit(self.image(len(labels), {**pack_strings("labels", labels), **columns}))

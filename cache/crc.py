@@ -1,8 +1,8 @@
-"""The CRC-32 of many pieces end to end, from that of each.
+"""The CRC-32 of many pieces end to end, computed from the CRC-32 of each.
 
-So the checks of many memories are compared in one pass over their bytes, in which Python's other threads go on.
+This way one pass over the bytes checks many memories, while Python's other threads keep running.
 
-A CRC-32 is a polynomial over GF(2), x^0 in its highest bit, modulo POLYNOMIAL. That of A and B end to end is
+A CRC-32 is a polynomial over GF(2), x^0 in its highest bit, modulo POLYNOMIAL. The CRC-32 of A followed by B is
 crc(A) x^(bits of B) + crc(B), as in zlib's crc32_combine.
 """
 
@@ -15,7 +15,7 @@ POLYNOMIAL, ONE = 0xEDB88320, 1 << 31
 
 
 def joined(checks: NDArray[np.uint32], lengths: NDArray[np.int64], size: int) -> int:
-    """The CRC-32 of n pieces end to end: their own (n,), and lengths (n,) in rows of `size` bytes."""
+    """The CRC-32 of n pieces end to end, from their own `checks` (n,) and `lengths` (n,) in rows of `size` bytes."""
     after = int(lengths.sum()) - np.cumsum(lengths)
     shifted = _powers(size, int(after[0]).bit_length())[after]  # (n, 32)
     return int(np.bitwise_xor.reduce(shifted.reshape(-1)[_terms(checks)]))
@@ -23,7 +23,7 @@ def joined(checks: NDArray[np.uint32], lengths: NDArray[np.int64], size: int) ->
 
 @lru_cache(8)
 def _powers(size: int, bits: int) -> NDArray[np.uint32]:
-    """x^(bits of k rows) times x^0 to x^31 for all k below 2^bits, (2^bits, 32)."""
+    """x^(bits of k rows) times x^0 to x^31, for all k below 2^bits: (2^bits, 32)."""
     powers, step = np.array([ONE], np.uint32), np.array([ONE], np.uint32)
     for _ in range(8 * size):
         step = _times_x(step)
@@ -34,7 +34,7 @@ def _powers(size: int, bits: int) -> NDArray[np.uint32]:
 
 
 def _times(values: NDArray[np.uint32], other: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Each of n polynomials times one other (1,)."""
+    """The products (n,) of n polynomials and one other (1,)."""
     return np.bitwise_xor.reduce(_multiples(values)[:, _terms(other)], axis=1)
 
 
@@ -51,5 +51,5 @@ def _times_x(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _terms(values: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Which of x^0 to x^31 stand in n polynomials, end to end (32 n,)."""
+    """Which of x^0 to x^31 occur in each of n polynomials, end to end (32 n,)."""
     return np.unpackbits(values.astype(">u4").view(np.uint8)).view(np.bool_)

@@ -1,14 +1,14 @@
 """A corpus or a bank as plain arrays for other tools: `dptr cache export`.
 
 A corpus becomes
-    labels.parquet      label, count, memory (its number), start and rows (where its rows stand in memories.npy)
+    labels.parquet      label, count, memory (its number), start and rows (its first row in memories.npy, and how many)
     memories.npy        (ΣL, D) float16, each memory once, in the order in which labels first point at them
-    prefix.npy          (P, D) float16, the rows that stand before each memory's own
+    prefix.npy          (P, D) float16, the rows that come before each memory's own
     text_projection.npy (D, E) float32
 and a bank
     pictures.parquet    id (the name in its source), key (blake2b of the encoded picture, hexadecimal)
     features.npy        (N, T, E) float16, class token first
-each with space.json. Nothing is held in memory beyond a few thousand memories or one shard.
+each with space.json. No more than a few thousand memories, or one shard, are held in memory.
 """
 
 import shutil
@@ -31,14 +31,14 @@ PAGE = 4096  # memories written together
 
 
 def export_corpus(space: Space, name: str, out: Path, progress: Callable[[int], object]) -> int:
-    """Write a corpus to the folder `out`; how many labels. `progress` is told labels and memories done.
+    """Write a corpus to the folder `out`; returns the number of labels. `progress` counts memories, then labels.
 
     Raises WrongUse if there is no such corpus or `out` exists, DptrError if memories are missing or a write fails.
     """
     corpus = space.existing_corpus(name)
     numbers = space.memory_numbers(corpus)
     unique, first, place = np.unique(numbers, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # memories by the first label that points at them
+    order = np.argsort(first)  # memories in the order of the first label that points at them
     place, unique = np.argsort(order)[place], unique[order]
     reader = MemoryReader(space.memories)
     rows = reader.length[unique]
@@ -63,7 +63,7 @@ def export_corpus(space: Space, name: str, out: Path, progress: Callable[[int], 
 
 
 def export_bank(space: Space, name: str, out: Path, progress: Callable[[int], object]) -> int:
-    """Write a bank to the folder `out`; how many pictures. Raises as `export_corpus` does."""
+    """Write a bank to the folder `out`; returns the number of pictures. Raises as `export_corpus` does."""
     bank = space.existing_bank(name)
     shape = (bank.rows, *bank.entries[0].datasets["features"].shape[1:])
     with _folder(out, space) as folder:
@@ -92,16 +92,16 @@ def _features(bank: Bank, progress: Callable[[int], object]) -> Iterator[NDArray
 
 @contextmanager
 def _folder(out: Path, space: Space) -> Iterator[Path]:
-    """A folder to fill, with space.json in it. WrongUse if it is there already."""
+    """A folder to fill, with space.json in it. WrongUse if `out` exists already."""
     if out.exists():
-        raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
+        raise WrongUse(f"{out} already exists: choose another --out, or delete it.")
     with whole_folder(out) as folder:
         shutil.copyfile(space.folder / SPACE, folder / SPACE)
         yield folder
 
 
 def _save_rows(path: Path, shape: tuple[int, ...], parts: Iterable[NDArray[Any]]) -> None:
-    """One .npy of float16 out of many parts of its rows."""
+    """Write one .npy file of float16 from parts of its rows."""
     with path.open("wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
+"""Files that are complete or absent: temporary name, fsync, rename, fsync of the folder."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ from cache.errors import DptrError, WrongUse
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` so that after a crash at any moment the file is either the old one or all of the new one.
+    """Write `data` to `path` so that after a crash at any moment the file is the old one or the complete new one.
 
-    Raises DptrError, with the folder as it was, when the disk is full or the system refuses.
+    Raises DptrError if the disk is full or the system refuses; the folder is then as it was.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -27,14 +27,14 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write every byte: one write(2) may take only a part, and takes 2 GiB at most."""
+    """Write every byte: one write(2) may write only a part, and at most 2 GiB."""
     view = memoryview(data).cast("B")
     while view:
         view = view[os.write(descriptor, view[: 1 << 30]) :]
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a loss of power."""
+    """Make a rename in `folder` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,7 +43,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents, so that they survive a loss of power; DptrError when the system refuses."""
+    """Create `folder` and its parents so that they survive a power loss. DptrError if the system refuses."""
     new = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its name when it is full, and is gone if it could not be filled."""
+    """A temporary folder to fill. It is renamed to `out` at the end, and removed if anything failed."""
     unfinished = out.with_name(out.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -70,7 +70,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def delete(path: Path) -> None:
-    """Remove a file if it is there; DptrError when the system refuses."""
+    """Remove a file if it is there. DptrError if the system refuses."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -78,15 +78,15 @@ def delete(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> DptrError:
-    """The error to raise when the system refused to write `path`."""
+    """The error to raise after the system refused to write `path`."""
     return DptrError(
-        f"cannot write {path}: {error.strerror or error}. What was committed before is kept; "
-        "make room or choose another folder, and run the same command again to continue."
+        f"cannot write {path}: {error.strerror or error}. Everything committed before is kept: "
+        "make room or choose another folder, and run the same command to continue."
     )
 
 
 def plain_name(kind: str, name: str) -> str:
-    """`name` as it may stand as a folder's name; WrongUse if it would leave its folder or hide in it."""
+    """`name`, if it can be a folder's name. WrongUse if it would lead out of the cache or be a hidden folder."""
     if not name or name.startswith(".") or any(c in name for c in "/\\\0") or len(name.encode()) > 200:
-        raise WrongUse(f"'{name}' cannot name a {kind}: use letters, digits, '-', '_' and '.', not starting with '.'.")
+        raise WrongUse(f"'{name}' cannot name a {kind}: use letters, digits, '-', '_' and '.', not a leading '.'.")
     return name

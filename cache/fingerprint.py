@@ -1,4 +1,4 @@
-"""The identity of an encoder: a hash over everything that decides a feature's value."""
+"""The identity of an encoder: a hash of everything that decides a feature's value."""
 
 import hashlib
 import json
@@ -9,16 +9,16 @@ from typing import Any
 
 from cache.seal import seal, unseal
 
-FORMAT = 2  # of the cache on disk; a reader refuses any other
+FORMAT = 2  # of the cache on disk; any other is refused
 
 
 class OtherFormat(ValueError):  # noqa: N818 (it names what was found)
-    """A cache of another format; the only argument is which."""
+    """A cache has another format, the only argument."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Who made the features of a space.
+    """What made the features of a space.
 
     `model` and `pretrained` are for people: weights that moved to another file are the same weights. All other
     fields decide values and are hashed.
@@ -40,7 +40,7 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits over all fields but the two names."""
+        """sha256 over all fields except the two names, in hexadecimal."""
         values = {name: value for name, value in asdict(self).items() if name not in ("model", "pretrained")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -51,13 +51,13 @@ class Fingerprint:
         return f"{_slug(self.model)}.{_slug(pretrained)}.{self.digest[:8]}"
 
     def differences(self, other: "Fingerprint") -> list[str]:
-        """One line for each hashed field in which `other` differs: `field: mine / other's`."""
+        """One line for each hashed field that differs: `field: own value / other's value`."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
         names = [n for n in {**mine, **theirs} if n not in ("model", "pretrained")]
         return [f"{n}: {mine.get(n)} / {theirs.get(n)}" for n in names if mine.get(n) != theirs.get(n)]
 
     def to_json(self) -> bytes:
-        """The text of space.json, which every shard of the space holds as well."""
+        """The text of space.json, which every shard of the space holds too."""
         return self._json
 
     @cached_property
@@ -66,7 +66,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Fingerprint":
-        """Inverse of `to_json`. OtherFormat for another format, ValueError or TypeError if the text is not one."""
+        """Inverse of `to_json`. OtherFormat for another format, ValueError or TypeError if it is not a fingerprint."""
         fields = json.loads(text)
         found = fields.get("format") if isinstance(fields, dict) else None
         if isinstance(found, int) and found != FORMAT:
@@ -75,7 +75,7 @@ class Fingerprint:
         digest = fields.pop("digest", None)
         fingerprint = cls(**fields)
         if fingerprint.digest != digest:
-            raise ValueError("the recorded digest is not that of the fields")
+            raise ValueError("the recorded digest does not match the fields")
         return fingerprint
 
 

@@ -1,7 +1,7 @@
-"""What nothing points at, and taking it away: `dptr cache gc`.
+"""What nothing points at, and its removal: `dptr cache gc`.
 
-Memories that no corpus points at, files that a killed writer left, and corpora or banks that are named to be dropped.
-A shard of which a part is still used is written anew with that part; the manifest changes in one step, then files go.
+That is: memories that no corpus points at, files left by a writer that was killed, and corpora or banks to be dropped.
+If part of a shard is still used, that part is written again. The manifest changes in one step before files are deleted.
 """
 
 import shutil
@@ -23,12 +23,12 @@ Part = tuple[Keys, NDArray[np.float16], NDArray[np.int64]]  # keys (n,), states 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go from one space."""
+    """What can be removed from one space."""
 
     space: Space
     folders: list[Path]  # of dropped corpora, banks and word images
     files: list[Path]  # never finished
-    unused: dict[str, NDArray[np.bool_]]  # shard of memories: which of its rows nothing points at
+    unused: dict[str, NDArray[np.bool_]]  # for a shard of memories: which of them nothing points at
 
     @property
     def memories(self) -> int:
@@ -36,7 +36,7 @@ class Garbage:
 
     @property
     def bytes(self) -> int:
-        """On the disk, about: of a shard that goes in part, its share."""
+        """Bytes on disk, roughly: of a shard that is partly used, its unused share."""
         shares = {e.shard: self.unused[e.shard].mean() for e in self.space.memories.entries if e.shard in self.unused}
         states = sum(e.bytes * shares.get(e.shard, 0) for e in self.space.memories.entries)
         inside = [p for folder in self.folders for p in folder.rglob("*") if p.is_file()]
@@ -49,9 +49,9 @@ class Garbage:
 def find_garbage(
     space: Space, corpora: Sequence[str] = (), banks: Sequence[str] = (), crops: Sequence[str] = ()
 ) -> Garbage:
-    """What can go, besides the corpora, banks and sizes of word images named; the space's lock must be held.
+    """What can be removed, including the named corpora, banks and sizes of word images. The space must be locked.
 
-    Raises WrongUse if one named does not exist, Damaged if a corpus cannot be read: what it points at is not known.
+    Raises WrongUse if a name does not exist, Damaged if a corpus cannot be read, since what it points at is unknown.
     """
     dropped = [space.existing_corpus(name).folder for name in corpora]
     dropped += [space.existing_bank(name).folder for name in banks]
@@ -65,9 +65,9 @@ def find_garbage(
 
 
 def remove(garbage: Garbage) -> None:
-    """Take it away; the space's lock must still be held. Killed on the way, the same again takes the rest."""
+    """Remove it; the space must still be locked. If this is killed halfway, doing it again removes the rest."""
     for folder in garbage.folders:
-        delete(folder / MANIFEST)  # from here on it is empty, whatever happens
+        delete(folder / MANIFEST)  # from here on the collection is empty, whatever happens
         shutil.rmtree(folder, ignore_errors=True)
     for path in garbage.files:
         delete(path)
@@ -77,7 +77,7 @@ def remove(garbage: Garbage) -> None:
 
 
 def _rest(garbage: Garbage) -> Iterator[Image]:
-    """What is still used of the shards that go, in shards of the usual size."""
+    """What is still used of the shards to be removed, in shards of the usual size."""
     memories = garbage.space.memories
     parts: list[Part] = []
     for entry in memories.entries:

@@ -12,7 +12,7 @@ from cache.space import Space, spaces
 
 
 def describe(cache: Path) -> dict[str, Any]:
-    """Spaces, corpora, banks, word images, counts, bytes and fingerprints. WrongUse if there is no cache."""
+    """Spaces, corpora, banks and word images, with counts, bytes and fingerprints. WrongUse if there is no cache."""
     found = spaces(cache)
     if not found:
         raise WrongUse(f"there is no cache in {cache}: make one with dptr embed-text, or name another --cache.")

@@ -1,4 +1,4 @@
-"""Keys: 16 bytes that name a memory or a picture, and the table that finds them."""
+"""Keys, the 16 bytes that identify a memory or a picture, and the table that finds them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def key_bytes(keys: Keys) -> list[bytes]:
 
 
 def keys_to_disk(keys: Keys) -> NDArray[np.uint8]:
-    """(n,) S16 to (n, 16) uint8, which every HDF5 reader shows as it is."""
+    """(n,) S16 to (n, 16) uint8, which every HDF5 reader shows byte by byte."""
     return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)
 
 
@@ -39,10 +39,10 @@ def read_keys(collection: Collection) -> Keys:
 
 
 class KeyTable:
-    """Finds the keys of a collection in 20 bytes each: two sorted halves of 8 bytes, and where the key stood."""
+    """Finds the keys of a collection, with 20 bytes for each: two sorted halves of 8 bytes, and its row."""
 
     def __init__(self, collection: Collection) -> None:
-        """Reads all keys; 28 bytes each while it sorts."""
+        """Reads all keys; takes 28 bytes for each while sorting."""
         first, second = np.empty(collection.rows, np.uint64), np.empty(collection.rows, np.uint64)
         start = 0
         for shard in collection.shards():
@@ -50,9 +50,11 @@ class KeyTable:
             first[start:end], second[start:end] = shard.read("keys").view(np.uint64).T
             start = end
         self._order = np.argsort(first).astype(np.uint32 if len(first) < 2**32 else np.int64)
-        self._first, first = _taken(first, self._order), second  # the unsorted half goes before the other is sorted
+        self._first, first = _taken(first, self._order), second  # frees the unsorted half before sorting the other
         self._second = _taken(first, self._order)
-        self._run = 1  # longest run of keys with equal first halves: more than 1 for one table of a billion in 40
+        self._run = (
+            1  # longest run of keys with equal first halves; of 40 tables of a billion keys, one has more than 1
+        )
         while (self._first[self._run :] == self._first[: -self._run]).any():
             self._run += 1
 
@@ -72,7 +74,7 @@ class KeyTable:
 
 
 def _taken(values: NDArray[np.uint64], order: NDArray[Any]) -> NDArray[np.uint64]:
-    """`values[order]`, in pieces: numpy would make a copy of `order` with 8 bytes for each."""
+    """`values[order]`, in pieces: numpy would copy `order` with 8 bytes for each index."""
     taken = np.empty_like(values)
     for start in range(0, len(order), 1 << 16):
         taken[start : start + (1 << 16)] = values[order[start : start + (1 << 16)]]

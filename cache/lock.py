@@ -1,4 +1,4 @@
-"""One writer a space. The lock is the kernel's, on an open file: it dies with its process and is never stale."""
+"""One writer per space. The lock is the kernel's, on an open file: it dies with its process and is never stale."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from cache.files import cannot_write
 
 @contextmanager
 def writing(space: Path) -> Iterator[None]:
-    """Hold the right to write into `space`; DptrError naming the holder if another process has it."""
+    """Hold the right to write to `space`. DptrError, naming the holder, if another process has it."""
     try:
         descriptor = os.open(space / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -27,12 +27,12 @@ def writing(space: Path) -> Iterator[None]:
         _name_holder(descriptor, "")
     except BlockingIOError:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-        raise DptrError(f"{space} is being written by {holder}: wait for it to end, then try again.") from None
+        raise DptrError(f"{space} is being written by {holder}: wait until it ends, then try again.") from None
     finally:
         os.close(descriptor)
 
 
 def _name_holder(descriptor: int, text: str) -> None:
-    with suppress(OSError):  # on a full disk the lock holds all the same, without a name
+    with suppress(OSError):  # on a full disk the lock still holds, only without a name
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)

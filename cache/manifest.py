@@ -1,10 +1,10 @@
-"""The manifest of a collection: the only truth of which shards exist.
+"""The manifest of a collection: the only truth about which shards exist.
 
-manifest.jsonl has one line a shard, in the order of their numbers:
+manifest.jsonl has one line per shard, in order of their numbers:
     {"shard": "00000.h5", "rows": 8192, "bytes": 60123456, "sha256": "...",
      "datasets": {"keys": {"offset": 4096, "shape": [8192, 16], "dtype": "|u1", "crc32": 1234}, ...}, "crc32": 5678}
-A shard gets its line after its bytes are on the disk, so a file without a line was never finished and its name is
-used again. A line without its newline was never finished either: readers pass it over and the next writer cuts it off.
+A shard gets its line once its bytes are on disk, so a file without a line was never finished, and its name is used
+again. A line without its newline was never finished either: readers skip it, and the next writer cuts it off.
 """
 
 import json
@@ -29,14 +29,14 @@ def shard_name(number: int) -> str:
 
 
 def shard_number(entry: Entry) -> int:
-    """Inverse of `shard_name`. ValueError if it is no such name."""
+    """Inverse of `shard_name`. ValueError for any other name."""
     return int(entry.shard.removesuffix(".h5"))
 
 
 def read_manifest(folder: Path) -> tuple[list[Entry], int, list[str]]:
-    """The entries of a manifest, where its last whole line ends, and what is damaged in it (the bad lines left out).
+    """The entries of a manifest, the byte at which its last complete line ends, and what is damaged in it.
 
-    DptrError if the file cannot be read; a manifest that is not there is empty.
+    Damaged lines are left out of the entries. A manifest that does not exist is empty. DptrError if it cannot be read.
     """
     path = folder / MANIFEST
     try:
@@ -55,21 +55,21 @@ def read_manifest(folder: Path) -> tuple[list[Entry], int, list[str]]:
                 raise ValueError(f"{entry.shard} is out of order")
             entries.append(entry)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            damage.append(f"line {number} is no line of a manifest ({error})")
+            damage.append(f"line {number} is not a line of a manifest ({error})")
     if _is_whole(unfinished):
-        damage.append("its last line does not end")
+        damage.append("its last line has no end")
     return entries, len(data) - len(unfinished), damage
 
 
 def write_manifest(folder: Path, entries: Sequence[Entry]) -> int:
-    """Make these, in the order of their numbers, the shards that exist; where the manifest ends then."""
+    """Make these the shards that exist, in order of their numbers; returns where the manifest ends."""
     text = "".join(map(_line, entries)).encode()
     write_whole(folder / MANIFEST, text)
     return len(text)
 
 
 def append_line(folder: Path, end: int, entry: Entry) -> int:
-    """Write a line where the last whole one ends, and say where it ends."""
+    """Write a line at `end`, where the last complete one ends; returns where the new one ends."""
     path, data = folder / MANIFEST, _line(entry).encode()
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -92,7 +92,7 @@ def append_line(folder: Path, end: int, entry: Entry) -> int:
 
 
 def unlisted(folder: Path) -> list[Path]:
-    """Files that a writer left unfinished or let go: temporary ones, and shards that no line names."""
+    """Files that a writer left unfinished or dropped: temporary ones, and shards that no line names."""
     listed = {e.shard for e in read_manifest(folder)[0]}
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [p for p in found if p.name.endswith(".tmp") or (_SHARD.fullmatch(p.name) and p.name not in listed)]
@@ -107,7 +107,7 @@ def _line(entry: Entry) -> str:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether bytes without a newline are a line whose newline is another character now, and no line being written."""
+    """Whether bytes without a newline are a line whose newline was damaged, and not a line still being written."""
     try:
         _, end = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
     except ValueError:

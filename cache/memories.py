@@ -1,7 +1,7 @@
 """The memories of a space: token states of prompts, each stored once and found by the key of its token ids.
 
-A shard holds `states` (ΣL, D) float16 contiguous, `offsets` (n + 1,) int64 into its rows, `keys` (n, 16) uint8, and
-`checks` (n,) uint32: the CRC-32 of each memory's bytes, which is compared whenever a memory is read.
+A shard holds `states` (ΣL, D) float16, contiguous; `offsets` (n + 1,) int64 into its rows; `keys` (n, 16) uint8; and
+`checks` (n,) uint32, the CRC-32 of each memory's bytes, which is compared whenever the memory is read.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from cache.errors import Damaged, DptrError
 from cache.keys import Keys, KeyTable, keys_to_disk
 from cache.shard import Image, check_finite
 
-BLOCK = 1 << 20  # bytes of a shard that are read in one piece, where memories are not read at random
-TOGETHER = 256  # memories whose checks are compared in one pass
+BLOCK = 1 << 20  # bytes of a shard that are read in one piece, unless memories are read at random
+TOGETHER = 256  # memories that are checked in one pass
 
 
 def key_of(ids: Sequence[int]) -> bytes:
-    """16 bytes that name a memory: blake2b over its token ids as little-endian int32."""
+    """The 16-byte key of a memory: blake2b over its token ids as little-endian int32."""
     return hashlib.blake2b(struct.pack(f"<{len(ids)}i", *ids), digest_size=16).digest()
 
 
@@ -38,15 +38,15 @@ def checks_of(states: NDArray[np.float16], lengths: NDArray[np.int64]) -> NDArra
 
 
 class Memories(Collection):
-    """All memories of a space. Opening reads the manifest; the first `find` reads all keys, and never a state."""
+    """All memories of a space. Opening reads the manifest, the first `find` all keys; neither reads a state."""
 
     @cached_property
     def table(self) -> KeyTable:
-        """Finds memories by key; memories added after the first use are not in it."""
+        """Finds memories by key. Memories added after its first use are not in it."""
         return KeyTable(self)
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
-        """The memory number of each key (n,), or -1 where it is not cached."""
+        """The number of each key's memory (n,), or -1 if it is not cached."""
         return self.table.find(keys)
 
     def add(self, keys: Keys, states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
@@ -68,13 +68,13 @@ class Memories(Collection):
 
 
 class MemoryReader:
-    """Access to states by memory number, at random or in blocks; each memory is checked as it is read.
+    """Reads states by memory number, at random or in blocks, and checks each memory as it is read.
 
-    Holds 20 bytes for each memory: its `shard`, `start` and `length` in rows, and its check.
+    Holds 20 bytes for each memory: its `shard`, its `start` and `length` in rows, and its check.
     """
 
     def __init__(self, memories: Memories) -> None:
-        """DptrError if there are none."""
+        """DptrError if there are no memories, Damaged if offsets do not fit the states."""
         self._shards = list(memories.shards())
         if not self._shards:
             raise DptrError(f"{memories.folder} holds no memories: run dptr embed-text first.")
@@ -82,7 +82,7 @@ class MemoryReader:
         offsets = [shard.read("offsets") for shard in self._shards]
         for shard, found, states in zip(self._shards, offsets, self._states, strict=True):
             if found[-1] != len(states) or (np.diff(found) < 1).any():
-                raise Damaged(shard.path, "its offsets are not those of its states")
+                raise Damaged(shard.path, "its offsets do not fit its states")
         self._checks = np.concatenate([shard.read("checks") for shard in self._shards])
         self.shard = np.repeat(np.arange(len(offsets), dtype=np.int32), [len(o) - 1 for o in offsets])
         self.start = np.concatenate([o[:-1] for o in offsets])
@@ -90,9 +90,9 @@ class MemoryReader:
         self.width = int(self._states[0].shape[1])
 
     def gather(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-        """States of memories (n,) end to end in the order asked for: (ΣL, D) float16, and their lengths (n,).
+        """States of memories (n,), end to end in the order asked for, (ΣL, D) float16, and their lengths (n,).
 
-        Damaged, naming the shard, if a memory is not what was written.
+        Damaged, naming the shard, if a memory does not match its check.
         """
         lengths = self.length[numbers].astype(np.int64)
         ends = np.cumsum(lengths)
@@ -111,15 +111,15 @@ class MemoryReader:
         return int(self.length[numbers].sum(dtype=np.int64)) * self.width * 2
 
     def block(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The number of the BLOCK bytes of a shard that each memory begins in, counted over all shards."""
+        """The block of BLOCK bytes in which each memory begins, counted over all shards."""
         rows = max(1, BLOCK // (self.width * 2))
         first = np.cumsum([0, *(len(states) // rows + 1 for states in self._states)], dtype=np.int32)
         return first[self.shard[numbers]] + (self.start[numbers] // rows).astype(np.int32)
 
     def read_block(self, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
-        """States of memories of one block, their numbers rising, end to end into `out` (ΣL, D).
+        """Read the states of one block's memories, numbers ascending, end to end into `out` (ΣL, D).
 
-        Read in the order of the disk, in as many pieces as there are gaps between them. Damaged as `gather`.
+        They are read in disk order, with whatever lies between them. Raises Damaged as `gather` does.
         """
         lengths, starts = self.length[numbers].astype(np.int64), self.start[numbers]
         ends = np.cumsum(lengths)
@@ -135,4 +135,4 @@ class MemoryReader:
             data, checks = states[rows], self._checks[numbers[some]]
             if zlib.crc32(data.reshape(-1).view(np.uint8).data) != joined(checks, lengths[some], self.width * 2):
                 wrong = numbers[some][checks_of(data, lengths[some]) != checks]
-                raise Damaged(self._shards[self.shard[wrong[0]]].path, "the states of a memory changed")
+                raise Damaged(self._shards[self.shard[wrong[0]]].path, "a memory does not match its check")

@@ -1,6 +1,6 @@
-"""JSON that knows whether it is still what was written: each object carries the CRC-32 of its other fields.
+"""JSON that can tell whether it has changed: each object carries the CRC-32 of its other fields.
 
-The check is `zlib.crc32` over the fields' JSON as Python writes it (UTF-8, in their order, `", "` and `": "` between).
+The check is `zlib.crc32` over the fields' JSON as Python writes it (UTF-8, fields in order, `", "` and `": "` between).
 """
 
 import json
@@ -14,10 +14,10 @@ def seal(fields: dict[str, Any], indent: int | None = None) -> str:
 
 
 def unseal(text: str | bytes) -> dict[str, Any]:
-    """Inverse of `seal`. ValueError if the text is no JSON object or not what was sealed."""
+    """Inverse of `seal`. ValueError if the text is not a JSON object or has changed."""
     fields = json.loads(text)
     if not isinstance(fields, dict) or fields.pop("crc32", None) != _check(fields):
-        raise ValueError("it is not what was written: its check does not agree")
+        raise ValueError("it does not match its checksum")
     return fields
 
 

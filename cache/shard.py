@@ -1,11 +1,11 @@
 """A shard: one immutable HDF5 file of contiguous datasets, made in memory and written in one piece.
 
-Making the file's image in memory first means that HDF5 itself never writes to the disk: a full disk or a kill meets
-plain write calls, and the checksums cost no second read. A shard is at most SHARD_BYTES large, give or take one row,
-so this costs a bounded amount of memory.
+Because the image is made in memory first, HDF5 never writes to the disk itself: a full disk or a kill meets plain write
+calls, and the checksums cost no second read. A shard has at most SHARD_BYTES, give or take one row, so this takes a
+bounded amount of memory.
 
-Where each dataset lies in the file stands in the manifest, with its check. Reading goes there and not through HDF5:
-opening costs nothing, rows are mapped, and no damage to a file can lead a parser astray.
+The manifest says where each dataset lies in the file, with its check. Reading goes there and not through HDF5: opening
+costs nothing, rows can be mapped, and a damaged file cannot mislead a parser.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Image:
-    """The bytes of a shard that is not on the disk yet, and what its manifest line will say."""
+    """The bytes of a shard that is not yet on disk, and what its manifest line will say."""
 
     rows: int
     data: memoryview
@@ -80,7 +80,7 @@ def check_finite(values: NDArray[np.float16], what: str) -> None:
 
 
 def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
-    """Arrays as contiguous datasets of one HDF5 file. The same arrays give the same bytes."""
+    """The arrays as contiguous datasets of one HDF5 file. Equal arrays give equal bytes."""
     memory = io.BytesIO()
     places = {}
     with h5py.File(memory, "w", alignment_threshold=4096, alignment_interval=4096) as file:
@@ -92,7 +92,7 @@ def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
 
 
 def write_shard(path: Path, image: Image) -> Entry:
-    """Write a shard, whole or not at all. Raises DptrError if the disk is full."""
+    """Write a shard, complete or not at all. Raises DptrError if the disk is full."""
     with ThreadPoolExecutor(1) as pool:  # neither hashing nor writing holds the interpreter's lock
         digest = pool.submit(hashlib.sha256, image.data)
         write_whole(path, image.data)
@@ -103,39 +103,39 @@ class Shard:
     """A complete shard, open for reading."""
 
     def __init__(self, folder: Path, entry: Entry) -> None:
-        """Damaged if the file is missing or has not the size that the manifest says."""
+        """Damaged if the file is missing or its size is not the one in the manifest."""
         self.path, self.entry = folder / entry.shard, entry
         try:
             found = self.path.stat().st_size
         except OSError as error:
             raise Damaged(self.path, f"it cannot be read ({error.strerror})") from error
         if found != entry.bytes:
-            raise Damaged(self.path, f"it has {found:,} bytes where the manifest says {entry.bytes:,}")
+            raise Damaged(self.path, f"it has {found:,} bytes where the manifest has {entry.bytes:,}")
 
     def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """All of a dataset, into `out` if given. Damaged if its check does not agree."""
+        """All of a dataset, into `out` if given. Damaged if it does not match its check."""
         place = self._place(name)
         array = np.empty(place.shape, place.dtype) if out is None else out
         if not array.size:
             return array
         if array.shape != place.shape or array.dtype != np.dtype(place.dtype):
-            raise Damaged(self.path, f"its {name} is {place.shape} and not {array.shape} like those before")
+            raise Damaged(self.path, f"its {name} has shape {place.shape} and not {array.shape} like those before")
         buffer = array.view(np.uint8).reshape(-1).data
         self._fill([(place.offset, buffer)])
         if zlib.crc32(buffer) != place.crc32:
-            raise Damaged(self.path, f"its {name} is not what was written")
+            raise Damaged(self.path, f"its {name} does not match its checksum")
         return array
 
     def read_rows(self, name: str, starts: Sequence[int], outs: Sequence[NDArray[Any]]) -> None:
-        """Rows of a dataset from each of `starts` on, rising, into arrays (n, ...), one for each; unchecked."""
+        """Fill each array (n, ...) of `outs` with rows of a dataset from its start on. Starts ascend. Unchecked."""
         offset = self._place(name).offset
         buffers = [out.view(np.uint8).reshape(-1).data for out in outs]
         self._fill([(offset + n * o[0].nbytes, b) for n, o, b in zip(starts, outs, buffers, strict=True)])
 
     def _fill(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
-        """Read buffers from their offsets, which rise; a file that ends too early leaves them as they are.
+        """Fill buffers from their offsets, which ascend. If the file ends too early the rest stays as it is.
 
-        What lies between them is read too, and forgotten: few large requests are faster than many small ones.
+        What lies between them is read too and discarded: a few large requests are faster than many small ones.
         """
         (first, _), (last, rest) = pieces[0], pieces[-1]
         gaps = [0, *(b - a - len(buffer) for (a, buffer), (b, _) in pairwise(pieces))]
@@ -155,10 +155,10 @@ class Shard:
             raise Damaged(self.path, f"it cannot be read ({error.strerror or error})") from error
 
     def map(self, name: str) -> NDArray[Any]:
-        """A read-only memory map of a dataset, unchecked: random rows 13 times faster than through HDF5."""
+        """A read-only memory map of a dataset, unchecked. Random rows come 13 times as fast as through HDF5."""
         place = self._place(name)
         if place.offset + prod(place.shape) * np.dtype(place.dtype).itemsize > self.entry.bytes:
-            raise Damaged(self.path, f"its {name} would end behind the file")
+            raise Damaged(self.path, f"its {name} would end beyond the file")
         try:
             return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""A space: all that one encoder produced. A cache is a folder of spaces; features of two spaces never meet."""
+"""A space: everything one encoder produced. A cache is a folder of spaces; features of two spaces never mix."""
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -23,13 +23,13 @@ class Space:
     """One encoder's folder in a cache."""
 
     def __init__(self, folder: Path) -> None:
-        """WrongUse if the folder is no space, DptrError if it has another format, Damaged if space.json is."""
+        """WrongUse if the folder is not a space, DptrError if it has another format, Damaged if space.json is."""
         self.folder = folder
         path = folder / SPACE
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise WrongUse(f"{folder} is no space: {path.name} cannot be read ({error.strerror}).") from error
+            raise WrongUse(f"{folder} is not a space: {path.name} cannot be read ({error.strerror}).") from error
         try:
             self.fingerprint = Fingerprint.from_json(text)
         except OtherFormat as error:
@@ -38,9 +38,7 @@ class Space:
                 "embed again into a new --cache, or use the dptr that made it."
             ) from error
         except (ValueError, TypeError) as error:
-            raise Damaged(
-                path, f"{error}; every shard beside it holds its text, and a repair puts that back"
-            ) from error
+            raise Damaged(path, f"{error}; every shard beside it holds a copy, which a repair restores") from error
 
     @property
     def name(self) -> str:
@@ -52,7 +50,7 @@ class Space:
 
     @cached_property
     def memories(self) -> Memories:
-        """All memories, as they were when first asked for."""
+        """All memories, as they were at the first access."""
         return Memories(self.folder / "memories", self.fingerprint)
 
     def corpus(self, name: str) -> Corpus:
@@ -69,15 +67,15 @@ class Space:
         return Bank(self.folder / "crops" / size, self.fingerprint)
 
     def existing_corpus(self, name: str) -> Corpus:
-        """A corpus that has labels; WrongUse, listing those there are, otherwise."""
+        """A corpus that has labels. WrongUse, listing the corpora that exist, if there is none of that name."""
         return _existing(self.corpus(name), f"corpus '{name}'", self, self.corpora(), "embed-text")
 
     def existing_bank(self, name: str) -> Bank:
-        """A bank that has photographs; WrongUse, listing those there are, otherwise."""
+        """A bank that has photographs. WrongUse, listing the banks that exist, if there is none of that name."""
         return _existing(self.bank(name), f"bank '{name}'", self, self.banks(), "embed-images")
 
     def existing_crops(self, size: str) -> Bank:
-        """Word images of a size, as 32x128; WrongUse, listing those there are, otherwise."""
+        """Word images of a size, such as 32x128. WrongUse, listing the sizes that exist, if there are none."""
         what = f"word images of size '{size}'"
         return _existing(self.crops(size.split("x")), what, self, self.crop_sizes(), "finetune --freeze")
 
@@ -87,7 +85,7 @@ class Space:
         if (numbers < 0).any():
             raise DptrError(
                 f"{(numbers < 0).sum():,} labels of corpus '{corpus.name}' have no memory in {self.folder}: "
-                "run the embed-text command that made it once more."
+                "run the embed-text command that made it again."
             )
         return numbers
 
@@ -98,11 +96,11 @@ class Space:
         return _folders(self.folder / "banks")
 
     def crop_sizes(self) -> list[str]:
-        """Sizes of which there are word images, as 32x128."""
+        """Sizes that have word images, such as 32x128."""
         return _folders(self.folder / "crops")
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """What is stored once a space: `prefix` (P, D) float16, the states that every compact memory starts with;
+        """What is stored once per space: `prefix` (P, D) float16, the states that every compact memory starts with;
         `text_projection` (D, E) float32; and the self-test (see docs/cache-format.md). Damaged if they are.
         """
         for shard in self.constant_shards().shards():
@@ -110,7 +108,7 @@ class Space:
         raise Damaged(self.folder / "constants", "it is empty")
 
     def constant_shards(self) -> Collection:
-        """The collection of one shard that holds the constants, none before the space is finished."""
+        """The collection whose one shard holds the constants; empty until the space is complete."""
         return Collection(self.folder / "constants", self.fingerprint)
 
 
@@ -141,20 +139,20 @@ def spaces(cache: Path) -> list[Space]:
 
 
 def open_space(cache: Path, name: str | None = None) -> Space:
-    """The space called `name` (or beginning so), or the only one. WrongUse if there is none, or more than one."""
+    """The only space whose name begins with `name`, if given. WrongUse if there is none, or more than one."""
     names = [n for n in _space_names(cache) if n.startswith(name or "")]
     if not names:
         what = f"no space '{name}'" if name else "no space"
         raise WrongUse(f"there is {what} in {cache}: make one with dptr embed-text, or name another --cache.")
     if len(names) > 1:
-        raise WrongUse(f"{cache} has several spaces: choose one with --space: {', '.join(names)}.")
+        raise WrongUse(f"{cache} has several spaces ({', '.join(names)}): choose one with --space.")
     return Space(cache / names[0])
 
 
 def complete_space(folder: Path, fingerprint: Fingerprint, constants: Callable[[], dict[str, NDArray[Any]]]) -> Space:
-    """The space in `folder`, with whatever it lacks written; its lock must be held.
+    """The space in `folder`, after writing whatever it lacks. Its lock must be held.
 
-    `constants` computes what `Space.constants` gives back.
+    `constants` computes what `Space.constants` returns.
     """
     if not (folder / SPACE).exists():
         write_whole(folder / SPACE, fingerprint.to_json())

@@ -1,7 +1,7 @@
-"""Whether a cache is still what was written: `dptr cache verify [--repair]`.
+"""Whether a cache has changed since it was written: `dptr cache verify [--repair]`.
 
-Every byte of every shard is read and compared with its checksum, several shards at a time. A repair takes what is
-damaged out of the manifest and off the disk, so that the embed command that made it makes it again.
+Every byte of every shard is compared with its checksum, several shards at a time. A repair removes what is damaged from
+the manifest and the disk, so that the embed command can make it again.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from cache.space import SPACE, Space, collections
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was written: which file, what is wrong, and what becomes of it."""
+    """Something that has changed: which file, what is wrong, and what a repair does about it."""
 
     path: str  # within the cache
     what: str
@@ -37,12 +37,12 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What was looked at and what was found."""
+    """What was checked and what was found."""
 
     shards: int = 0
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
-    unlisted: list[str] = field(default_factory=list)  # files that a writer never finished, or whose line was lost
+    unlisted: list[str] = field(default_factory=list)  # files that were never finished, or whose line was lost
     repaired: int = 0  # of the problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,10 +50,10 @@ class Verification:
 
 
 def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int], object]) -> Verification:
-    """Read everything in a cache, or in the spaces whose name begins with `space`; `progress` is told bytes read.
+    """Read everything in a cache, or in the spaces whose name begins with `space`; `progress` counts bytes read.
 
-    Raises WrongUse if there is no such space, DptrError for a space of another format, or if `repair` is asked for
-    while another process writes.
+    Raises WrongUse if there is no such space, DptrError for a space of another format, or if another process is
+    writing during a repair.
     """
     found = Verification()
     folders = _space_folders(cache, space)
@@ -66,7 +66,7 @@ def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int
 
 
 def bytes_listed(cache: Path, space: str | None) -> int:
-    """How many bytes `verify` will read."""
+    """The number of bytes `verify` will read."""
     listed = (read_manifest(folder)[0] for s in _space_folders(cache, space) for folder in collections(s))
     return sum(entry.bytes for entries in listed for entry in entries)
 
@@ -80,13 +80,13 @@ class _Check:
     found: Verification
 
     def run(self) -> None:
-        """One space, from its name to its last label."""
+        """Check one space, from its fingerprint to its last label."""
         fingerprint = self._fingerprint()
         if fingerprint is None:
             return
         for folder in collections(self.folder):
             self._shards(folder, fingerprint)
-        memories = None  # and its table of keys: opened once for all corpora
+        memories = None  # opened once for all corpora, with its table of keys
         for folder in collections(self.folder):
             try:
                 if folder.parent.name in ("banks", "crops"):
@@ -95,15 +95,15 @@ class _Check:
                     memories = memories or Memories(self.folder / "memories", fingerprint)
                     self._references(Corpus(folder, fingerprint), memories)
             except DptrError:
-                pass  # what cannot be opened was named above
+                pass  # already reported above
 
     def _fingerprint(self) -> Fingerprint | None:
-        """That of the space; out of a shard, every one of which holds it, if space.json is damaged."""
+        """The space's fingerprint; if space.json is damaged, from a shard, since every shard holds it."""
         try:
             return Space(self.folder).fingerprint
-        except (Damaged, WrongUse) as error:  # another format is neither, and is told as it is
+        except (Damaged, WrongUse) as error:  # another format is neither, and is an error of its own
             inside = next(self._fingerprints_in_shards(), None)
-            remedy = "put back from a shard" if inside else "no shard holds its text: delete the space"
+            remedy = "restored from a shard" if inside else "no shard holds a copy: delete the space"
             self._problem(self.folder / SPACE, str(error), remedy, inside is not None)
             if inside and self.repair:
                 write_whole(self.folder / SPACE, inside.to_json())
@@ -123,14 +123,14 @@ class _Check:
         entries, _, damage = read_manifest(folder)
         again = {"banks": "embed-images", "crops": "finetune --freeze"}.get(folder.parent.name, "embed-text")
         for what in damage:
-            self._problem(folder / MANIFEST, what, f"taken out; {again} makes again what it named", True)
+            self._problem(folder / MANIFEST, what, f"removed; {again} makes again what it named", True)
         bad = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for entry, wrong in zip(entries, pool.map(lambda e: _damage(folder, e), entries), strict=True):
                 self.found.shards += 1
                 self.found.bytes += entry.bytes
                 self.progress(entry.bytes)
-                if wrong and entry in read_manifest(folder)[0]:  # and not taken away meanwhile
+                if wrong and entry in read_manifest(folder)[0]:  # and not removed meanwhile
                     bad.append(entry)
                     self._problem(folder / entry.shard, wrong, f"dropped; {again} makes it again", True)
         self.found.unlisted += [p.relative_to(self.cache).as_posix() for p in unlisted(folder)]
@@ -138,7 +138,7 @@ class _Check:
             self._origin(folder, entry, fingerprint)
         if self.repair and (bad or damage):
             if folder.parent.name == "banks":
-                delete(folder / INDEX)  # it covers what is no longer there
+                delete(folder / INDEX)  # it covers pictures that are gone
             write_manifest(folder, [e for e in entries if e not in bad])
             for entry in bad:
                 delete(folder / entry.shard)
@@ -147,9 +147,9 @@ class _Check:
         try:
             check_origin(folder, entry, fingerprint)
         except Damaged:
-            pass  # named with its bytes
+            pass  # already reported with its bytes
         except DptrError as error:
-            self._problem(folder / entry.shard, str(error), "move it back", False)
+            self._problem(folder / entry.shard, str(error), "move it back to its space", False)
 
     def _bank(self, bank: Bank) -> None:
         for name, use in ((INDEX, bank.index), (SKIPPED, bank.skipped)):
@@ -172,18 +172,18 @@ class _Check:
 
 
 def _space_folders(cache: Path, space: str | None) -> list[Path]:
-    """Folders that are spaces, also where space.json is gone."""
+    """Folders that are spaces, even if space.json is gone."""
     found = sorted(p for p in cache.iterdir() if p.name.startswith(space or "")) if cache.is_dir() else []
     return [p for p in found if (p / SPACE).exists() or (p / "constants" / MANIFEST).exists()]
 
 
 def _damage(folder: Path, entry: Entry) -> str:
-    """What is wrong with a shard's bytes, nothing if they are what was written."""
+    """What is wrong with a shard's bytes; empty if nothing is."""
     try:
         shard = Shard(folder, entry)
         with shard.path.open("rb") as file:
             same = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-        return "" if same else "its bytes are not those that were written"
+        return "" if same else "it does not match its checksum"
     except Damaged as error:
         return error.why
     except OSError as error:

@@ -1,1 +1,1 @@
-"""What is trained, and where it computes: charset, layers, image encoder, decoders, recogniser. Needs torch alone."""
+"""What is trained, and the device it runs on: charset, layers, image encoder, decoders, recogniser. Only torch."""

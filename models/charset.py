@@ -1,4 +1,4 @@
-"""The characters a decoder can write, and the three marks around them, numbered as in PARSeq."""
+"""The characters a decoder can write, and the three special tokens, numbered as in PARSeq."""
 
 import string
 import unicodedata
@@ -21,9 +21,9 @@ EOS = 0
 
 
 def characters(name: str) -> str:
-    """The characters of a charset: 36, 62 or 94 by name, or those of a text file, whitespace left out, NFC.
+    """The characters of a charset: 36, 62 or 94 by name, or those in a text file (NFC, without whitespace).
 
-    WrongUse if there is neither, or nothing in the file.
+    WrongUse if `name` is neither, or the file holds no characters.
     """
     if name in NAMED:
         return NAMED[name]
@@ -32,7 +32,7 @@ def characters(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(
             f"there is no charset '{name}' (it is neither {', '.join(NAMED)} nor a UTF-8 text file): "
-            "name a file that holds the characters."
+            "name a file with the characters."
         ) from error
     found = "".join(dict.fromkeys("".join(text.split())))
     if not found:
@@ -41,7 +41,7 @@ def characters(name: str) -> str:
 
 
 class Charset:
-    """Ids: EOS 0, characters 1..n in the order given, BOS n + 1, PAD n + 2. The head predicts EOS and characters."""
+    """Ids: EOS 0, characters 1 to n in the order given, BOS n + 1, PAD n + 2. Heads predict EOS and characters."""
 
     def __init__(self, characters: str = CHARACTERS_94) -> None:
         self.characters = characters
@@ -50,24 +50,24 @@ class Charset:
         self.ids = len(characters) + 3
         self.head = len(characters) + 1
         self._number = {c: n for n, c in enumerate(characters, 1)}
-        self._table = np.zeros(0x110000, np.min_scalar_type(self.pad))  # from code points; takes no memory where empty
+        self._table = np.zeros(0x110000, np.min_scalar_type(self.pad))  # by code point; unused pages take no memory
         self._table[[ord(c) for c in self._number]] = list(self._number.values())
         self._one_case = characters == characters.lower() and characters != characters.upper()
 
     def fold(self, label: str) -> str:
-        """The label as this charset writes it: in small letters if it has no others."""
+        """The label as this charset writes it: in lower case if it has no upper case."""
         return label.lower() if self._one_case else label
 
     def holds(self, label: str) -> bool:
-        """Whether every character of `label` can be written."""
+        """Whether the charset has every character of `label`."""
         return all(c in self._number for c in label)
 
     def encode(self, labels: Sequence[str]) -> Tensor:
-        """(B, L + 2) int64: BOS, characters, EOS, PAD up to the longest of these labels. Labels must be held."""
+        """(B, L + 2) int64: BOS, characters, EOS, and PAD up to the longest label. The charset must hold all labels."""
         return torch.from_numpy(self.rows(labels, max(map(len, labels))).astype(np.int64))
 
     def rows(self, labels: Sequence[str], longest: int) -> NDArray[Any]:
-        """The same up to a label of `longest` characters, (B, longest + 2) of the smallest type, one byte or two."""
+        """The same padded for `longest` characters: (B, longest + 2) of the smallest integer type that fits the ids."""
         lengths = np.fromiter(map(len, labels), np.int64, len(labels))[:, None]
         rows = np.full((len(labels), longest + 2), self.pad, self._table.dtype)
         place = np.arange(longest + 2)
@@ -77,7 +77,7 @@ class Charset:
         return rows
 
     def decode(self, ids: Tensor | NDArray[Any]) -> list[str]:
-        """Text of each row of (B, S) head ids, up to its first EOS."""
+        """The text of each row of ids (B, S), up to its first EOS."""
         texts = []
         for row in ids.tolist():
             row = row[: row.index(EOS)] if EOS in row else row

@@ -1,4 +1,4 @@
-"""What this machine computes with: device and precision, chosen alike for embedding and for training."""
+"""Device and precision, chosen in the same way for embedding and for training."""
 
 import os
 import time
@@ -12,24 +12,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cache.errors import WrongUse
 
 PRECISIONS = ("auto", "fp32", "bf16")
-SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices that a rate is measured with
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices that `product_rate` multiplies
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the GPU if there is one. WrongUse for a device this machine does not have."""
+    """The device; `auto` is the GPU if there is one. WrongUse for a device this machine does not have."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise WrongUse(f"there is no device '{device}': say auto, cpu, cuda or cuda:1.") from error
+        raise WrongUse(f"there is no device '{device}': use auto, cpu, cuda or cuda:1.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise WrongUse("this machine has no GPU that torch can use: leave --device out, or say --device cpu.")
+        raise WrongUse("this machine has no GPU that torch can use: leave out --device, or use --device cpu.")
     return chosen
 
 
 def choose_devices(device: str) -> list[torch.device]:
-    """The same for work that several GPUs can share: `auto` and `cuda` are all there are."""
+    """The devices for work that several GPUs can share: `auto` and `cuda` mean all of them."""
     chosen = choose_device(device)
     if chosen.type == "cuda" and chosen.index is None:
         return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
@@ -37,7 +37,7 @@ def choose_devices(device: str) -> list[torch.device]:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 where the hardware multiplies it natively, else fp32. WrongUse for an unknown word."""
+    """fp32 or bf16; `auto` is bf16 where the hardware computes it natively. WrongUse for an unknown precision."""
     if precision not in PRECISIONS:
         raise WrongUse(f"there is no precision '{precision}': choose {', '.join(PRECISIONS)}.")
     if precision != "auto":
@@ -50,17 +50,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """bf16 for matrix products and fp32 for sums where `precision` is bf16; otherwise nothing."""
+    """If `precision` is bf16: bf16 for matrix products, fp32 for sums. Otherwise changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def differentiable_attention(device: torch.device) -> AbstractContextManager[None]:
-    """On a CPU attention in plain products: its fused kernel's backward pass takes five times as long."""
+    """Attention as plain products on a CPU, where the fused kernel's backward pass takes five times as long."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:
-    """Floating-point operations a second of a square matrix product, the best of a few."""
+    """Floating-point operations per second of a square matrix product: the best of repeated runs."""
     side = SIDE[device.type]
     a = torch.randn(side, side, device=device, dtype=dtype)
     best, began = 0.0, time.perf_counter()
@@ -74,12 +74,12 @@ def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = 2.0)
 
 
 def memory() -> int:
-    """Bytes of memory that this machine has."""
+    """Bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of the device's memory that can be had now; on a CPU the page cache counts as free."""
+    """Bytes of the device's memory that are free now; on a CPU, the page cache counts as free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -90,7 +90,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """Values on the device, without waiting for it: from memory that is pinned if the device is a GPU."""
+    """The values on the device, without waiting for it: a GPU copies them from pinned memory."""
     if device.type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)

@@ -1,9 +1,9 @@
-"""The image tower as embedding and fine-tuning both run it: a vision transformer whose tokens are all given out.
+"""The image encoder of a recogniser: a vision transformer that returns all its tokens.
 
-It stands for open_clip's vision transformers, for timm's with a class token (pipeline/tower.py turns their weights into
-this module's), and for the one that is trained from scratch. It needs torch alone, so reading starts fast.
+It can be any of open_clip's vision transformers, one of timm's with a class token (pipeline/convert.py turns their
+weights into this module's), or the released one, trained from scratch. It needs only torch, so reading starts fast.
 
-Shape letters: B batch, T tokens, W width, E width of the tokens that come out.
+Shape letters: B batch, T tokens, W width, E width of the returned tokens.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MEAN_STD = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Convolution:
-    """One layer of the stem; GELU stands between two."""
+    """One layer of the stem; there is a GELU between two layers."""
 
     width: int
     kernel: Pair
@@ -31,14 +31,14 @@ class Convolution:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """All that decides a tower's shape and how a picture comes into it."""
+    """Everything that decides a tower's shape and how a picture enters it."""
 
     image_size: Pair  # (H, W) that pictures are stretched to
     stem: tuple[Convolution, ...]
     layers: int
     heads: int
     feed: int  # width within a feed-forward block
-    out: int | None  # E; None: tokens are not projected and E = W
+    out: int | None  # E; None: tokens are not projected, so E = W
     class_token: bool = True
     pre_norm: bool = False
     quick_gelu: bool = False
@@ -56,7 +56,7 @@ class VisionConfig:
 
     @property
     def grid(self) -> Pair:
-        """Rows and columns of tokens, the class token left out."""
+        """Rows and columns of tokens, without the class token."""
         rows, columns = self.image_size
         for c in self.stem:
             rows = (rows + 2 * c.padding[0] - c.kernel[0]) // c.stride[0] + 1
@@ -64,7 +64,7 @@ class VisionConfig:
         return rows, columns
 
     def resized(self, image_size: Pair) -> "VisionConfig":
-        """The same tower for pictures of another size. ValueError if one gives no token."""
+        """The same tower for pictures of another size. ValueError if they are too small for one token."""
         config = replace(self, image_size=image_size)
         if min(config.grid) < 1:
             raise ValueError(f"pictures of {image_size[0]} x {image_size[1]} are smaller than one patch")
@@ -75,7 +75,7 @@ class VisionConfig:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "VisionConfig":
-        """From what `to_dict` gave, also after JSON made lists of its tuples."""
+        """Inverse of `to_dict`, even after JSON turned tuples into lists."""
         stem = tuple(Convolution(**_tuples(convolution)) for convolution in fields["stem"])
         return cls(**{**_tuples(fields), "stem": stem})
 
@@ -111,7 +111,7 @@ class Block(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Pictures (B, 3, H, W), normalised, to tokens (B, T, E): all of them, normed and projected, class token first."""
+    """Normalised pictures (B, 3, H, W) to all tokens (B, T, E), normed and projected, class token first."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -148,16 +148,16 @@ class ImageEncoder(nn.Module):
         return torch.as_tensor(self.project(self.norm(x)))
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) uint8 as the tower wants them: float32, mean and deviation of its training taken out."""
+        """Pixels (B, 3, H, W) uint8 as the tower expects them: float32, normalised by its mean and deviation."""
         mean, std = (
             pixels.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.config.mean, self.config.std)
         )
         return (pixels.float() / 255 - mean) / std
 
     def resized(self, image_size: Pair) -> "ImageEncoder":
-        """The same tower for pictures of another size: position embeddings interpolated, all else as it is.
+        """The same tower for pictures of another size: only the position embeddings change, by interpolation.
 
-        ValueError if a picture of that size gives no token.
+        ValueError if such pictures are too small for one token.
         """
         if image_size == self.config.image_size:
             return self
@@ -174,7 +174,7 @@ class ImageEncoder(nn.Module):
 
 
 def stretched(picture: Any, image_size: Sequence[int]) -> Tensor:
-    """A PIL picture as pixels (3, H, W) uint8 of exactly this size, whatever its shape, as recognisers see words."""
+    """A PIL picture stretched to exactly (H, W) whatever its shape, as recognisers see words: (3, H, W) uint8."""
     from PIL import Image
 
     height, width = image_size

@@ -1,4 +1,4 @@
-"""What decoders are made of: attention, layers over a memory, and a dropout that a CPU can afford.
+"""Building blocks of decoders: attention, layers over a memory, and a dropout that is fast on a CPU.
 
 Shape letters: B batch, Q queries, S sequence, M memory rows, W width, D memory width, h heads.
 """
@@ -13,7 +13,7 @@ KeysValues = tuple[Tensor, Tensor]  # each (..., h, S, W / h)
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose keys and values can be computed apart from the queries and used many times."""
+    """Multi-head attention whose keys and values can be computed separately from the queries, and reused."""
 
     def __init__(self, width: int, source_width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class Attention(nn.Module):
         return self._split(keys), self._split(values)
 
     def forward(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Queries x (B, Q, W) over a source; mask broadcasts to (B, h, Q, S), True where looking is allowed."""
+        """Attention of x (B, Q, W) over a source; mask broadcasts to (B, h, Q, S), True where attention is allowed."""
         dropout = self.dropout if self.training else 0.0
         found = F.scaled_dot_product_attention(self._split(self.query(x)), *source, attn_mask=mask, dropout_p=dropout)
         return torch.as_tensor(self.out(found.transpose(-2, -3).flatten(-2)))
 
     def weights(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """How much each query looks at each place of the source, (B, h, Q, S), 1 in sum; arguments as in `forward`."""
+        """The attention weights (B, h, Q, S), which sum to 1 over the source. Arguments as in `forward`."""
         queries, keys = self._split(self.query(x)), source[0]
         scores = queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
         return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
@@ -44,12 +44,12 @@ class Attention(nn.Module):
 
 
 def feed_forward(width: int, dropout: float) -> nn.Sequential:
-    """Two projections with GELU between, four times as wide there."""
+    """Two projections with a GELU between them, four times as wide in the middle."""
     return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), Dropout(dropout), nn.Linear(4 * width, width))
 
 
 class CrossLayer(nn.Module):
-    """Pre-norm: cross-attention on the memory, feed-forward with GELU. Rows know nothing of each other."""
+    """Pre-norm: cross-attention on the memory, feed-forward with GELU. Rows do not see each other."""
 
     def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class CrossLayer(nn.Module):
 
 
 class Layer(CrossLayer):
-    """Pre-norm: self-attention, then as above."""
+    """Pre-norm: self-attention, then a CrossLayer."""
 
     def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
         super().__init__(width, memory_width, heads, dropout)
@@ -81,10 +81,10 @@ class Layer(CrossLayer):
         memory_mask: Tensor | None,
         past: KeysValues | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        """Rows x (B, S, W) one layer on, and the keys and values by which they are seen.
+        """Rows x (B, S, W) one layer on, and the keys and values of what they attended to.
 
-        self_mask (S, S), True where looking is allowed; `past` holds keys and values of rows that came before, and the
-        keys and values returned begin with them.
+        self_mask (S, S) is True where attention is allowed. `past` holds keys and values of earlier rows; the returned
+        keys and values begin with them.
         """
         norm = self.norm_self(x)
         source = self.self_attention.keys_values(norm)
@@ -95,17 +95,17 @@ class Layer(CrossLayer):
 
 
 def joined(past: KeysValues, now: KeysValues) -> KeysValues:
-    """Keys and values of rows and of those behind them."""
+    """Keys and values of earlier rows, followed by those of the rows after them."""
     return torch.cat([past[0], now[0]], -2), torch.cat([past[1], now[1]], -2)
 
 
 def rows_of(keys_values: Sequence[KeysValues], rows: Tensor) -> list[KeysValues]:
-    """Each layer's keys and values of some samples of a batch, by number or mask."""
+    """Each layer's keys and values of some samples of a batch, given by index or mask."""
     return [(keys[rows], values[rows]) for keys, values in keys_values]
 
 
 def initialise(module: nn.Module) -> None:
-    """As PARSeq does: truncated normal of 0.02 and zero biases."""
+    """PARSeq's initialisation: truncated normal with deviation 0.02, zero biases."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.trunc_normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -118,10 +118,11 @@ def learned_rows(count: int, width: int) -> nn.Parameter:
 
 
 class Dropout(nn.Module):
-    """As nn.Dropout; on a GPU it is nn.Dropout.
+    """nn.Dropout, but faster on a CPU.
 
-    torch's draws one double an element on one core of a CPU, a third of a small decoder's step. Here one 64-bit draw
-    decides eight elements, so the probability is rounded to 1/256, and what is kept is scaled by what it became.
+    On a CPU, torch draws one double per element on one core, which takes a third of a small decoder's step. Here one
+    64-bit draw decides eight elements. So the probability is rounded to a multiple of 1/256, and the kept elements are
+    scaled by the rounded value.
     """
 
     def __init__(self, p: float) -> None:
@@ -129,7 +130,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """x with elements zeroed with probability p and the others divided by 1 - p; x itself in evaluation."""
+        """x with elements zeroed with probability p and the others divided by 1 - p; unchanged in evaluation."""
         threshold = round(self.p * 256)
         if not self.training or threshold == 0:
             return x

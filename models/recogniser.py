@@ -1,4 +1,4 @@
-"""The whole recogniser: image encoder, Feature Merge Unit (FMU), decoder. Pictures of words in, text out."""
+"""The recogniser: image encoder, Feature Merge Unit (FMU), decoder. Pictures of words in, text out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ QUERIES = 26  # as many as the released decoder has positions
 
 
 class FMU(nn.Module):
-    """The Feature Merge Unit: learned queries gather the characters out of image tokens, (B, T, W) to (B, queries, W).
+    """The Feature Merge Unit: learned queries gather character features from image tokens (B, T, W): (B, queries, W).
 
-    DPTR (arXiv 2408.05706), as the released code computes it: one cross-attention with a residual, then norm and
-    feed-forward with a residual. The released code leaves its queries uninitialised; here they are drawn like position
+    From DPTR (arXiv 2408.05706), as the released code computes it: cross-attention with a residual, then norm and
+    feed-forward with a residual. The released code leaves the queries uninitialised; here they are drawn like position
     embeddings.
     """
 
@@ -40,11 +40,11 @@ class FMU(nn.Module):
 
 @dataclass(frozen=True)
 class RecogniserConfig:
-    """All that decides a recogniser's shape."""
+    """Everything that decides a recogniser's shape."""
 
     vision: VisionConfig
     decoder: DecoderConfig
-    queries: int  # of the FMU; 0: the decoder looks at the image's tokens themselves
+    queries: int  # of the FMU; 0: no FMU, the decoder attends to the image tokens
 
     def to_dict(self) -> dict[str, Any]:
         return {"vision": self.vision.to_dict(), "decoder": self.decoder.to_dict(), "queries": self.queries}
@@ -56,14 +56,14 @@ class RecogniserConfig:
 
 
 class Recogniser(nn.Module):
-    """Reads pictures (B, 3, H, W) uint8, or tokens (B, T, E) that the encoder gave for them before."""
+    """Reads pictures (B, 3, H, W) uint8, or the tokens (B, T, E) that the encoder computed for them earlier."""
 
     def __init__(self, config: RecogniserConfig) -> None:
         super().__init__()
         self.config = config
         D, E = config.decoder.memory_width, config.vision.tokens_width
         self.encoder = ImageEncoder(config.vision)
-        self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # an encoder whose two widths differ
+        self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # for encoders whose two widths differ
         heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
         self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
         self.decoder = make(config.decoder)
@@ -77,7 +77,7 @@ class Recogniser(nn.Module):
         return torch.as_tensor(self.encoder(self.encoder.normalised(pictures)))
 
     def memory(self, pictures: Tensor) -> Tensor:
-        """What the decoder reads, (B, M, D), of pictures (B, 3, H, W) uint8 or of their tokens (B, T, E)."""
+        """The memory (B, M, D) that the decoder reads, from pictures (B, 3, H, W) uint8 or their tokens (B, T, E)."""
         tokens = self.tokens(pictures) if pictures.dtype == torch.uint8 else pictures.float()
         return torch.as_tensor(self.fmu(self.adapt(tokens)))
 
@@ -87,13 +87,13 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def read(self, pictures: Tensor) -> tuple[list[str], list[float]]:
-        """Text of each picture and how sure the reading is, 0 to 1. The module must be in evaluation mode."""
+        """The text of each picture and its confidence, 0 to 1. The module must be in evaluation mode."""
         ids, shares = self.decoder.read(self.memory(pictures), None)
         return self.decoder.charset.decode(ids), confidence(shares).tolist()
 
 
 def groups(recogniser: Recogniser, encoder_rate: float, rate: float) -> list[dict[str, Any]]:
-    """Parameters for the optimizer: the image encoder's with their own peak learning rate, and the rest's."""
+    """Parameter groups for the optimizer, each with its peak learning rate: the image encoder and the rest."""
     encoder = {id(p) for p in recogniser.encoder.parameters()}
     rest = [p for p in recogniser.parameters() if id(p) not in encoder]
     parts: Sequence[tuple[list[nn.Parameter], float]] = (

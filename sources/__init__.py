@@ -1,1 +1,1 @@
-"""Where words, photographs and labelled word images come from: files, folders, LMDBs, `datasets`. Knows no cache."""
+"""Where words, photographs and labelled word images come from: files, folders, LMDBs, `datasets`."""

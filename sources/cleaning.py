@@ -1,13 +1,13 @@
-"""How a label is cleaned: as the released DPTR code does, or kept as it is but for spaces."""
+"""How a label is cleaned: as in the released DPTR code, or only of its whitespace; and whether it is held out."""
 
 import hashlib
 import unicodedata
 
-MAX_LENGTH = 25  # characters, of the released decoder
+MAX_LENGTH = 25  # characters that the released decoder can read
 
 
 def clean(text: str) -> str:
-    """NFKD, ASCII only, all whitespace removed; may come out empty.
+    """NFKD, ASCII only, all whitespace removed; the result may be empty.
 
     >>> clean("Caf\u00e9 ole")
     'Cafeole'
@@ -18,19 +18,19 @@ def clean(text: str) -> str:
 
 
 def clean_unicode(text: str) -> str:
-    """All whitespace removed, NFC: a letter and its accent are one character, and nothing is lost.
+    """All whitespace removed, then NFC: a letter and its accent are one character, and nothing else is lost.
 
     >>> clean_unicode("Cafe\u0301 ole")
     'Caféole'
     """
-    # spaces first: NFC sorts the accents of a letter, also those that a space kept apart
+    # whitespace first: NFC reorders the accents of a letter, and would also reorder those that a space separated
     return unicodedata.normalize("NFC", "".join(text.split()))
 
 
 def hash_share(label: str) -> float:
-    """Where a word's hash falls between 0 and 1. A share s of words is held out by keeping those below s.
+    """The word's hash as a number from 0 to 1. Words below s are held out, which is a share s of them.
 
-    Upper and lower case fall on the same place: most CLIPs give them the same memory, and both spell the same word.
+    Case is ignored: most CLIPs give both cases one memory, and both spell the same word.
     """
     digest = hashlib.blake2b(label.casefold().encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,4 +1,4 @@
-"""`datasets.load_dataset`, with its many failures told in one sentence."""
+"""`datasets.load_dataset`, with its many kinds of failure reduced to one sentence."""
 
 import logging
 import sys
@@ -10,9 +10,9 @@ from cache.errors import WrongUse
 def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
     """A dataset by name or folder, streamed or with random access; `name:configuration` chooses a configuration.
 
-    Raises WrongUse when there is nothing of that name that can be reached.
+    Raises WrongUse if no dataset of that name can be loaded.
     """
-    print(f"looking for a dataset called '{name}' ...", file=sys.stderr)  # offline this takes half a minute to fail
+    print(f"looking for a dataset called '{name}' ...", file=sys.stderr)  # offline, it takes half a minute to fail
     import datasets
 
     datasets.disable_progress_bars()
@@ -22,7 +22,7 @@ def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
         if path.endswith(".parquet"):
             return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
         return datasets.load_dataset(path, configuration or None, split=split, streaming=streaming)
-    except Exception as error:  # the library raises a dozen kinds, from HTTP to YAML
+    except Exception as error:  # the library raises a dozen kinds of error, from HTTP to YAML
         first_line = str(error).strip().split("\n")[0]
         raise WrongUse(
             f"there is no file or folder '{name}', and `datasets` cannot load it (split '{split}'): {first_line}"

@@ -1,6 +1,6 @@
-"""Labelled word images: the field's LMDBs, folders with a labels.tsv, and what `datasets` loads.
+"""Labelled word images: the field's LMDBs, folders with a labels.tsv, and `datasets`.
 
-Labels are read at once; a picture is fetched when it is asked for, in any order and from any process.
+All labels are read immediately. A picture is fetched when it is asked for, in any order and from any process.
 """
 
 from collections.abc import Callable
@@ -35,9 +35,9 @@ class Labelled:
 
 
 def labelled(source: str, split: str = "train") -> list[Labelled]:
-    """The sets of a source: one, or all the LMDBs that lie anywhere below a folder, by their path.
+    """The sets of a source: one, or every LMDB anywhere below a folder, named by its path.
 
-    Raises WrongUse for a source that does not exist or is of no known kind, DptrError for one that cannot be read.
+    Raises WrongUse for a source that does not exist or is of an unknown kind, DptrError for one that cannot be read.
     """
     path = Path(source)
     if is_lmdb(path):
@@ -48,9 +48,9 @@ def labelled(source: str, split: str = "train") -> list[Labelled]:
     if below:
         return [_lmdb(p, p.relative_to(path).as_posix()) for p in below]
     if path.is_dir() and not any(path.rglob("*.parquet")):
-        raise WrongUse(f"{path} holds no word images: give an LMDB, a folder of LMDBs, or one with a {LABELS_FILE}.")
+        raise WrongUse(f"{path} holds no word images: use an LMDB, a folder of LMDBs, or one with a {LABELS_FILE}.")
     if path.is_file() and path.suffix != ".parquet":
-        raise WrongUse(f"{path} holds no word images: give an LMDB, a folder with a {LABELS_FILE}, or a dataset.")
+        raise WrongUse(f"{path} holds no word images: use an LMDB, a folder with a {LABELS_FILE}, or a dataset.")
     return [_dataset(source, split)]
 
 
@@ -72,7 +72,7 @@ def _folder(path: Path) -> Labelled:
         if line.strip():
             name, tab, label = line.partition("\t")
             if not tab:
-                raise DptrError(f"{file} line {number} has no tab: each line is a file, a tab and its label.")
+                raise DptrError(f"{file} line {number} has no tab: each line is a file, a tab, and its label.")
             names.append(name)
             labels.append(label)
 

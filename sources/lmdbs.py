@@ -9,18 +9,18 @@ from cache.errors import DptrError
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether `path` is a folder with a data.mdb in it."""
+    """Whether `path` is a folder that contains a data.mdb."""
     return (path / "data.mdb").is_file()
 
 
 def lmdb_samples(path: Path) -> int:
-    """How many entries the LMDB says it has."""
+    """The number of entries that the LMDB says it has."""
     with _reading(path) as (_, samples):
         return samples
 
 
 def lmdb_labels(path: Path) -> Iterator[str]:
-    """Labels in order; an entry without one gives an empty string."""
+    """All labels in order; empty for an entry without one."""
     with _reading(path) as (transaction, samples):
         for number in range(1, samples + 1):
             yield (transaction.get(b"label-%09d" % number) or b"").decode("utf-8", "replace")
@@ -45,14 +45,14 @@ def lmdb_key(number: int) -> str:
     return f"image-{number:09d}"
 
 
-# An LMDB must not be opened twice in a process, nor again in its forks: once opened it stays so. Without locks, and
-# read only, an environment can be used across a fork: it is a map of the file.
+# An LMDB must not be opened twice in a process or again in its forks, so it stays open. A read-only environment without
+# locks can be used across a fork: it is a map of the file.
 _OPENED: dict[tuple[int, int], Any] = {}
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[Any, int]]:
-    """A transaction and the number of entries. DptrError if it is no LMDB, or not one of the field's."""
+    """A transaction and the number of entries. DptrError if it cannot be read, or is cut off."""
     import lmdb
 
     try:
@@ -61,7 +61,7 @@ def _reading(path: Path) -> Iterator[tuple[Any, int]]:
         if key not in _OPENED:
             opened = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
             needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-            if file.st_size < needed:  # reading behind the end of the map would end the process
+            if file.st_size < needed:  # reading beyond the end of the map would kill the process
                 opened.close()
                 raise DptrError(
                     f"the LMDB {path} is cut off: it has {file.st_size:,} of {needed:,} bytes; copy it again."

@@ -1,4 +1,4 @@
-"""Where photographs come from: a picture file, a folder, a tar, an LMDB, anything `datasets` loads."""
+"""Where photographs come from: a picture file, a folder, a tar, an LMDB, or `datasets`."""
 
 import tarfile
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from cache.errors import DptrError, WrongUse
 from sources.hub import load_dataset
 from sources.lmdbs import is_lmdb, lmdb_pictures, lmdb_samples
 
-# Files in a folder or a tar that are not even tried: what usually lies beside pictures. All else is, by content.
+# Files in a folder or a tar that are skipped unread, because they often lie beside pictures. All others are tried.
 BESIDE = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".mat", ".html", ".py", ".yaml", ".yml", ".pdf"}
-NAMED = {".tar", ".tgz", ".gz", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # no dataset ends so
-USUAL = ("image", "img", "picture", "photo", "jpg", "png")  # columns of a dataset taken without being asked for
+NAMED = {".tar", ".tgz", ".gz", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # cannot be a dataset's name
+USUAL = ("image", "img", "picture", "photo", "jpg", "png")  # columns of a dataset that need no --column
 
 
 def photos(source: str, split: str = "train", column: str | None = None) -> Iterator[tuple[str, bytes]]:
     """(name, encoded bytes) of every picture of one source, in a fixed order; names are relative to the source.
 
-    Raises WrongUse for a source that does not exist, DptrError for one that cannot be read. Pictures are not decoded
-    here.
+    Pictures are not decoded here. Raises WrongUse for a source that does not exist, DptrError for one that cannot be
+    read.
     """
     path = Path(source)
     if is_lmdb(path):
@@ -39,7 +39,7 @@ def photos(source: str, split: str = "train", column: str | None = None) -> Iter
 
 
 def photo_count(source: str) -> int | None:
-    """How many pictures a source has, where that is known without reading it."""
+    """How many pictures a source has; None if that is unknown without reading it."""
     path = Path(source)
     if is_lmdb(path):
         return lmdb_samples(path)
@@ -51,7 +51,7 @@ def photo_count(source: str) -> int | None:
 
 
 def _is_dataset(path: Path) -> bool:
-    """Whether `datasets` reads this file or folder: Parquet files, with the pictures in a column."""
+    """Whether `datasets` reads this file or folder, because it holds Parquet files."""
     return path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
 
 
@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return b""  # counted with those that cannot be decoded
+        return b""  # counted with the pictures that cannot be decoded
 
 
 def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -78,18 +78,18 @@ def _tar(path: Path) -> Iterator[tuple[str, bytes]]:
                     file = archive.extractfile(member)
                     yield member.name, file.read() if file else b""
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DptrError(f"the archive {path} cannot be read to its end: {error}.") from error
+        raise DptrError(f"the archive {path} cannot be read completely: {error}.") from error
 
 
 def picture_columns(dataset: Any) -> list[str]:
-    """The columns of a dataset that hold pictures by their type."""
+    """The columns of a dataset whose type is a picture."""
     import datasets
 
     return [n for n, f in (dataset.features or {}).items() if isinstance(f, datasets.Image)]
 
 
 def picture_of(value: Any) -> bytes:
-    """The encoded picture of an undecoded cell {"bytes", "path"}, empty if there is none."""
+    """The encoded picture of an undecoded cell {"bytes", "path"}; empty if there is none."""
     value = value or {}
     return value.get("bytes") or (_read(Path(value["path"])) if value.get("path") else b"")
 
@@ -102,6 +102,6 @@ def _dataset(source: str, split: str, column: str | None) -> Iterator[tuple[str,
     name = column or (names[0] if names else None)
     if name is None or name not in (dataset.column_names or []):
         have = ", ".join(dataset.column_names or [])
-        raise WrongUse(f"the dataset '{source}' has the columns {have}: say with --column which holds the pictures.")
+        raise WrongUse(f"the dataset '{source}' has the columns {have}: name the one with pictures as --column.")
     for number, row in enumerate(dataset.cast_column(name, datasets.Image(decode=False)).select_columns([name])):
         yield f"{source}/{split}/{number:09d}", picture_of(row[name])

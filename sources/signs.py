@@ -1,4 +1,4 @@
-"""Words as they stand on signs, and photographs: what comes installed, for the demo and the benches."""
+"""Words as they appear on signs, and photographs: material for the demo and the benches that needs no download."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ moon.png motorcycle_left.png motorcycle_right.png retina.jpg rocket.jpg
 
 
 def signs() -> Iterator[str]:
-    """What stands on signs: names of shops in three cases, house numbers and years, prices, opening hours, roads."""
+    """Text of signs: names of shops in three cases, house numbers and years, prices, opening hours, roads."""
     names = [first + second for first, second in product(FIRST.split(), SECOND.split())]
     yield from (shown for name in names for shown in (name, name.capitalize(), name.upper()))
     yield from (str(number) for number in [*range(1, 400), *range(1850, 2030)])
@@ -35,7 +35,7 @@ def signs() -> Iterator[str]:
 
 
 def photographs() -> Iterator[tuple[str, bytes]]:
-    """Photographs out of scikit-image's package. WrongUse if it is not installed."""
+    """The photographs in scikit-image's package. WrongUse if it is not installed."""
     package = find_spec("skimage")
     if package is None or package.origin is None:
         raise WrongUse("the demo's photographs come with scikit-image: pip install 'dptr[demo]'.")

@@ -1,4 +1,4 @@
-"""Where words come from: text and table files, compressed or not, an STR LMDB's labels, anything `datasets` loads."""
+"""Where words come from: text files and tables, compressed or not, the labels of an STR LMDB, or `datasets`."""
 
 import bz2
 import codecs
@@ -18,8 +18,8 @@ from cache.errors import DptrError, WrongUse
 from sources.hub import load_dataset
 from sources.lmdbs import is_lmdb, lmdb_labels
 
-USUAL = ("text", "label", "word", "words", "labels")  # columns taken without being asked for, in this order
-LONGEST_LINE = 1 << 20  # characters; what follows counts as a line of its own, so that no file can fill the memory
+USUAL = ("text", "label", "word", "words", "labels")  # columns that need no --column, in order of preference
+LONGEST_LINE = 1 << 20  # characters; the rest counts as another line, so that no file can fill the memory
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Reading:
 def words(source: str, how: Reading) -> Iterator[str]:
     """The raw words of one source, one at a time.
 
-    Raises WrongUse for a source that does not exist, has no such column or is of no known kind, DptrError for one
-    that cannot be read.
+    Raises WrongUse for a source that does not exist, lacks the column or is of an unknown kind, DptrError for one that
+    cannot be read.
     """
     try:
         codecs.lookup(how.encoding)
     except LookupError as error:
-        raise WrongUse(f"there is no encoding '{how.encoding}': utf-8, latin-1, gbk and utf-16 are some.") from error
+        raise WrongUse(f"there is no encoding '{how.encoding}': try utf-8, latin-1, gbk or utf-16.") from error
     path = Path(source)
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path  # words.txt of words.txt.gz
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path  # words.txt for words.txt.gz
     read = READERS.get(plain.suffix.lower())
     if is_lmdb(path):
         yield from lmdb_labels(path)
@@ -52,15 +52,15 @@ def words(source: str, how: Reading) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise DptrError(
                 f"{path} is not {how.encoding.removesuffix('-sig')} at byte {error.start:,}: "
-                "say its --encoding (latin-1, gbk, utf-16, ...) or convert it."
+                "name its --encoding (latin-1, gbk, utf-16, ...) or convert it."
             ) from error
         except (EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DptrError(f"{path} cannot be unpacked to its end: {error}.") from error
+            raise DptrError(f"{path} cannot be unpacked: {error}.") from error
         except OSError as error:
             raise DptrError(f"{path} cannot be read: {error.strerror or error}.") from error
     elif path.is_file():
-        kinds = f"{', '.join(READERS)}, those with {', '.join(COMPRESSED)}"
-        raise WrongUse(f"{path} is of no known kind: give {kinds}, an LMDB or the name of a dataset.")
+        kinds = f"{', '.join(READERS)}, the same with {', '.join(COMPRESSED)}"
+        raise WrongUse(f"{path} is of an unknown kind: use {kinds}, an LMDB, or the name of a dataset.")
     elif read:
         raise WrongUse(f"there is no file {path}.")
     else:
@@ -103,7 +103,7 @@ class _Unquoted(csv.excel_tab):
 def _table(separator: str) -> Callable[[Path, Reading], Iterator[str]]:
     def read(path: Path, how: Reading) -> Iterator[str]:
         with _open(path, how, newline="") as file:
-            # words of a TSV may hold quotation marks; only CSV has a rule for quoting them
+            # words in a TSV may contain quotation marks; only CSV has a rule for quoting
             dialect: type[csv.Dialect] = csv.excel if separator == "," else _Unquoted
             rows = csv.reader(file, dialect)
             try:
@@ -125,7 +125,7 @@ def _again(first: list[str], rows: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def _column_number(first: list[str], column: str | None, path: Path) -> tuple[int, bool]:
-    """Which field of a row is the word, and whether the first row is a header."""
+    """The index of the field that holds the word, and whether the first row is a header."""
     if column is not None and column.isdecimal() and column not in first:
         if not 1 <= int(column) <= len(first):
             raise WrongUse(f"{path} has {len(first)} columns, so there is no column {column}.")
@@ -163,7 +163,7 @@ def _parquet(path: Path, how: Reading) -> Iterator[str]:
         for batch in file.iter_batches(columns=[name]):
             yield from (_text(value, path, name) for value in batch.column(0).to_pylist())
     except pa.ArrowInvalid as error:
-        raise DptrError(f"{path} is no Parquet file: {error}.") from error
+        raise DptrError(f"{path} is not a Parquet file: {error}.") from error
 
 
 READERS: dict[str, Callable[[Path, Reading], Iterator[str]]] = {
@@ -176,14 +176,14 @@ READERS: dict[str, Callable[[Path, Reading], Iterator[str]]] = {
 
 
 def _choose(names: list[str], column: str | None, source: str | Path) -> str:
-    """The column to read: the one asked for, one that is usually the word, or the only one."""
+    """The column to read: the one asked for, one of the usual names, or the only column."""
     if column in names:
         return str(column)
     usual = [u for u in USUAL if u in names]
     if column is None and (usual or len(names) == 1):
         return (usual or names)[0]
     hint = f"there is no column '{column}'." if column else "which column holds the words?"
-    raise WrongUse(f"{source} has the columns {', '.join(names)}: {hint} Say --column NAME, or a number from 1.")
+    raise WrongUse(f"{source} has the columns {', '.join(names)}: {hint} Use --column NAME, or a number from 1.")
 
 
 def _text(value: Any, source: str | Path, where: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import drawn, picture
 
 ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "wordclip" / "README.md"]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,27 @@ def test_readmes_table_of_commands_is_complete():
     names = set(commands) - {"cache"} | {f"cache {name}" for name in commands["cache"].commands}
     listed = set(re.findall(r"^\| `dptr ((?:cache )?[a-z-]+)", (ROOT / "README.md").read_text(), re.M))
     assert listed == names
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_the_docs_point_at_is_there(path):
+    """Links with their headings, modules that commands run, and files of this repository named with their room."""
+    text = path.read_text()
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        headings = re.findall(r"^#+ (.*)$", found.read_text(), re.M) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], anchor
+    rooms = "|".join(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
+    for name in re.findall(rf"`((?:{rooms}|docs)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"python -m ([\w.]+)", text) + re.findall(r"`(bench\.\w+)`", text):
+        found = ROOT / name.replace(".", "/")
+        assert found.with_suffix(".py").exists() or (found / "__main__.py").exists(), name
 
 
 def test_no_address_in_the_constraints():

@@ -1,7 +1,7 @@
-"""Decoders are parts: a module of this package is one kind, known by its name, and nothing else lists them.
+"""Decoders are plug-ins: each module of this package is one kind, known by its name, and nothing else lists them.
 
-Each has a `Config` and a `Decoder` that fill the two classes below; whoever adds a module has added a decoder.
-Shape letters: B batch, M memory rows, D memory width, S the length of the output, characters + EOS.
+A module has a `Config` and a `Decoder`, which fill in the two classes below. Adding a module adds a decoder.
+Shape letters: B batch, M memory rows, D memory width, S length of the output (characters + EOS).
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from models.layers import Dropout, initialise
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """What decides the shape of any decoder. The defaults are the released ones for a memory of width 512."""
+    """The shape of any decoder. The defaults are the released ones, for a memory of width 512."""
 
     memory_width: int = 512
     width: int = 512
@@ -33,7 +33,7 @@ class DecoderConfig:
 
     @property
     def kind(self) -> str:
-        """The name of the module that it is of."""
+        """The name of its module."""
         return type(self).__module__.rpartition(".")[2]
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,17 +41,17 @@ class DecoderConfig:
 
     @staticmethod
     def of(fields: Mapping[str, Any]) -> "DecoderConfig":
-        """Inverse of `to_dict`. Runs from before there were kinds name none: they are of parseq."""
+        """Inverse of `to_dict`. Early runs name no kind: theirs is parseq."""
         rest = dict(fields)
         made: DecoderConfig = _part(rest.pop("kind", "parseq")).Config(**rest)
         return made
 
 
 class TextDecoder(nn.Module, ABC):
-    """Reads text out of a memory (B, M, D)."""
+    """Reads text from a memory (B, M, D)."""
 
-    architecture: ClassVar[str]  # for those who rebuild it without this project
-    reading: ClassVar[dict[str, Any]]  # the same of how it reads, at least under "how"
+    architecture: ClassVar[str]  # says how to rebuild it without this project
+    reading: ClassVar[dict[str, Any]]  # says, at least under "how", how it reads
     layers: Any  # an nn.ModuleList, whose items have no type
 
     def __init__(
@@ -78,10 +78,10 @@ class TextDecoder(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
-        """The mean loss of a character, a scalar.
+        """The mean loss per character, a scalar.
 
-        memory (B, M, D), memory_mask (B, M) True where there is a row (None: everywhere), targets (B, S + 1) as
-        `Charset.encode` gives them.
+        memory (B, M, D); memory_mask (B, M), True where there is a row (None: everywhere); targets (B, S + 1), as
+        `Charset.encode` returns them.
         """
 
     def describe(self) -> str:
@@ -90,26 +90,26 @@ class TextDecoder(nn.Module, ABC):
         return f"{shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, {size:.1f} M parameters"
 
     def predictions(self, targets: Tensor) -> Tensor:
-        """Over how many predictions the loss of these targets is a mean, a scalar: of the characters and EOS."""
+        """The number of predictions that `loss` averages over, a scalar: one for each character and EOS."""
         return (targets[:, 1:] != self.charset.pad).sum()
 
     @abstractmethod
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Most probable ids, (B, max_length + 1), EOS behind the text, and their probabilities, 1 behind the text.
+        """The most probable ids and their probabilities, (B, max_length + 1) each; after the text, EOS and 1.
 
-        A row's reading does not depend on the rows beside it.
+        A row's reading does not depend on the other rows.
         """
 
 
 def names() -> list[str]:
-    """The kinds of decoders there are."""
+    """All kinds of decoders."""
     return sorted(module.name for module in iter_modules(__path__))
 
 
 def configure(kind: str, **fields: Any) -> DecoderConfig:
-    """The configuration of a decoder of this kind; fields that are None keep their defaults.
+    """The configuration of a decoder of this kind. Fields that are None keep their defaults.
 
-    WrongUse if there is no such kind, or it has no such field.
+    WrongUse if there is no such kind, or it lacks a field.
     """
     config = _part(kind).Config
     given = {name: value for name, value in fields.items() if value is not None}
@@ -120,19 +120,19 @@ def configure(kind: str, **fields: Any) -> DecoderConfig:
 
 
 def make(config: DecoderConfig) -> TextDecoder:
-    """A new decoder."""
+    """A new decoder with random weights."""
     made: TextDecoder = _part(config.kind).Decoder(config)
     return made
 
 
 def ended_at_eos(ids: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and probabilities (B, S) with EOS and 1 for whatever stands behind the first EOS of a row."""
+    """Ids and probabilities (B, S), replaced by EOS and 1 after the first EOS of each row."""
     ended = (ids == EOS).cumsum(-1) > 0
     return ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
 
 
 def confidence(shares: Tensor) -> Tensor:
-    """How sure a reading is, (B,): the product of the probabilities (B, S) of its characters and of its end."""
+    """The confidence (B,) of a reading: the product of the probabilities (B, S) of its characters and its EOS."""
     return shares.prod(-1)
 
 

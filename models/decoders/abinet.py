@@ -1,8 +1,8 @@
-"""A parallel decoder: each position looks at the memory on its own, and all characters are written in one pass.
+"""A parallel decoder: each position attends to the memory on its own, and all characters are written in one pass.
 
-ABINet's vision decoder (Fang et al., CVPR 2021, arXiv 2103.06495, section 3.1) is one such attention with position
-queries over a feature map. A memory has no rows and columns, so its mini U-Net is left out, and layers of attention and
-feed-forward take its place. No position knows what the others write. S is the length of characters + EOS.
+The idea is that of ABINet's vision decoder (Fang et al., CVPR 2021, arXiv 2103.06495, section 3.1): position queries
+that attend to a feature map. A memory is not a map, so layers of attention and feed-forward replace the mini U-Net. No
+position knows what the others write. S is the length of characters + EOS.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from models.layers import CrossLayer, learned_rows
 
 @dataclass(frozen=True)
 class Config(DecoderConfig):
-    """What every decoder has."""
+    """Only the common fields."""
 
 
 class Decoder(TextDecoder):
-    """Position queries, cross-attention on the memory, a classification of each position."""
+    """Position queries, cross-attention on the memory, classification of each position."""
 
     architecture = (
         "x[n] = positions[n] and predicts character n + 1 or EOS. Each layer: x += cross_attention(norm_cross(x), over "

@@ -1,8 +1,8 @@
-"""Connectionist temporal classification over learned queries: frames that each write a character or nothing.
+"""Connectionist temporal classification over learned queries: each frame writes a character or nothing.
 
-CRNN's kind of output (Shi, Bai and Yao, arXiv 1507.05717; the loss is Graves et al., ICML 2006). CRNN's frames are
-columns of a picture; a memory has none, so T learned queries gather frames from it and, in place of CRNN's LSTM, look
-at each other. T is twice the longest text: as many as one needs that repeats a single character, with a blank between.
+The output is CRNN's (Shi, Bai and Yao, arXiv 1507.05717; the loss is Graves et al., ICML 2006). CRNN's frames are the
+columns of a picture. A memory has no columns, so T learned queries gather frames from it and attend to each other, in
+place of CRNN's LSTM. T is twice the longest text: enough for a single repeated character, with a blank after each.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder
 from models.layers import Layer, learned_rows
 
-BLANK = EOS  # nobody predicts EOS here, so the head has a place for it, and the frames behind the text are EOS already
+BLANK = EOS  # CTC never predicts EOS, so the head has a free place, and frames after the text are EOS already
 
 
 @dataclass(frozen=True)
 class Config(DecoderConfig):
-    """What every decoder has."""
+    """Only the common fields."""
 
 
 class Decoder(TextDecoder):
@@ -44,9 +44,9 @@ class Decoder(TextDecoder):
         self.queries = learned_rows(2 * config.max_length, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
-        """-log of the probability that the frames write the words, as a mean over all their characters."""
+        """The mean over characters of -log the probability that the frames write the words."""
         written = (targets[:, 1:] != EOS) & (targets[:, 1:] != self.charset.pad)
-        logits = self._logits(memory, memory_mask).float()  # in bf16 the CPU has no such loss
+        logits = self._logits(memory, memory_mask).float()  # on a CPU the loss does not exist in bf16
         B, T, _ = logits.shape
         lengths = written.sum(-1)
         frames = torch.full((B,), T, device=lengths.device)
@@ -55,22 +55,22 @@ class Decoder(TextDecoder):
         return total / lengths.sum()
 
     def predictions(self, targets: Tensor) -> Tensor:
-        """As TextDecoder; no frame predicts EOS."""
+        """As TextDecoder, but no frame predicts EOS."""
         return super().predictions(targets) - len(targets)
 
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As TextDecoder, in one pass; a text longer than max_length is cut off there.
+        """As TextDecoder, in one pass. Longer texts are cut off at max_length.
 
-        The probability of a character is that of its best frame; the end's, since no frame writes it, is that of the
-        least sure blank: 1 if there is none.
+        A character has the probability of its best frame. No frame writes the end, so it has the probability of the
+        least certain blank, or 1 if there is no blank.
         """
         frame_shares, frame_ids = self._logits(memory, memory_mask).float().softmax(-1).max(-1)  # (B, T)
         B, steps = len(memory), self.config.max_length + 1
         blank = frame_ids == BLANK
         begins = ~blank & (frame_ids != F.pad(frame_ids[:, :-1], (1, 0), value=BLANK))
-        place = begins.cumsum(-1) - 1  # which character a frame is of
-        place = place.where(~blank & (place < steps - 1), steps)  # of none: a column that is cut off
+        place = begins.cumsum(-1) - 1  # the character that a frame belongs to
+        place = place.where(~blank & (place < steps - 1), steps)  # frames of no character: a column that is cut off
         ids = torch.full((B, steps + 1), EOS, device=memory.device).scatter_(1, place, frame_ids)
         shares = torch.zeros(B, steps + 1, device=memory.device).scatter_reduce_(1, place, frame_shares, "amax")
         ids, shares = ids[:, :steps], shares[:, :steps]

@@ -1,7 +1,7 @@
-"""A left-to-right Transformer decoder: each character is predicted from those before it, in training and in reading.
+"""A left-to-right Transformer decoder: it predicts each character from those before it, in training and in reading.
 
-NRTR's kind (Sheng, Chen and Xu, ICDAR 2019, arXiv 1806.00926), with learned positions and norms before each part, as
-the other decoders here have them. S is the length of the input BOS + characters, R a number of rows that go on.
+As in NRTR (Sheng, Chen and Xu, ICDAR 2019, arXiv 1806.00926), but with learned positions and pre-norm, like the other
+decoders here. S is the length of the input, BOS + characters; R is the number of rows that have not ended.
 """
 
 import math
@@ -20,11 +20,11 @@ from models.layers import KeysValues, Layer, learned_rows, rows_of
 
 @dataclass(frozen=True)
 class Config(DecoderConfig):
-    """What every decoder has."""
+    """Only the common fields."""
 
 
 class Decoder(TextDecoder):
-    """Causal self-attention over what was read, cross-attention on the memory."""
+    """Causal self-attention over the characters read so far, cross-attention on the memory."""
 
     architecture = (
         "Input 0 is BOS, input n the n-th character. x[n] = embedding[id] sqrt(width) + positions[n] and predicts "
@@ -42,10 +42,10 @@ class Decoder(TextDecoder):
         self.positions = learned_rows(config.max_length + 1, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of each character and EOS, given all that come before it; PAD is never predicted."""
+        """Mean cross-entropy of each character and EOS, given everything before it; PAD is never predicted."""
         inputs, outputs = targets[:, :-1], targets[:, 1:]
         S = inputs.shape[1]
-        causal = torch.ones(S, S, dtype=torch.bool, device=inputs.device).tril()  # so nobody sees what follows EOS
+        causal = torch.ones(S, S, dtype=torch.bool, device=inputs.device).tril()  # which also hides what follows EOS
         x = self.dropout(self._embed(inputs, 0))
         for layer, keys_values in zip(self.layers, self._keys_values(memory), strict=True):
             x, _ = layer(x, keys_values, causal, memory_mask)
@@ -54,11 +54,11 @@ class Decoder(TextDecoder):
 
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As TextDecoder. Keys and values of what was read are kept from step to step, and rows that ended leave."""
+        """As TextDecoder. Keys and values are kept from step to step; rows that have ended leave the batch."""
         B, steps = len(memory), self.config.max_length + 1
         ids = torch.full((B, steps), EOS, device=memory.device)
         shares = torch.ones(B, steps, device=memory.device)
-        rows = torch.arange(B, device=memory.device)  # those not yet ended
+        rows = torch.arange(B, device=memory.device)  # that have not ended
         last = torch.full((B, 1), self.charset.bos, device=memory.device)
         keys_values = self._keys_values(memory)
         past: Sequence[KeysValues | None] = [None] * len(self.layers)
@@ -80,7 +80,7 @@ class Decoder(TextDecoder):
         return ids, shares
 
     def _embed(self, inputs: Tensor, start: int) -> Tensor:
-        """(B, S) ids at positions from `start` on, to (B, S, W)."""
+        """Embeddings (B, S, W) of ids (B, S) at positions from `start` on."""
         positions = self.positions[start : start + inputs.shape[1]]
         return torch.as_tensor(self.embedding(inputs) * math.sqrt(self.config.width) + positions)
 

@@ -94,5 +94,5 @@ def test_damage_to_index_and_list_is_named(bank):
 def test_index_of_a_larger_bank_is_refused(bank):
     bank.write_index()
     bank.replace(bank.entries[:1], [])
-    with pytest.raises(Damaged, match="it has 8 pictures and the bank 4"):
+    with pytest.raises(Damaged, match="it covers 8 pictures and the bank has 4"):
         bank.index()

@@ -61,7 +61,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         manifest.write_bytes(changed)
-        with pytest.raises(Damaged, match=r"manifest.jsonl is damaged: (line \d is no|its last line)"):
+        with pytest.raises(Damaged, match=r"manifest.jsonl is damaged: (line \d is not|its last line)"):
             collection(tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_bank_comes_out_as_it_is(cache, tmp_path):
 
 def test_nothing_is_written_over_and_nothing_is_left_half(cache, tmp_path):
     space = open_space(cache)
-    with pytest.raises(WrongUse, match="exists already"):
+    with pytest.raises(WrongUse, match="already exists"):
         export_bank(space, "noise", tmp_path, lambda n: None)
     with pytest.raises(WrongUse, match="no corpus 'x'"):
         export_corpus(space, "x", tmp_path / "out", lambda n: None)

@@ -96,7 +96,7 @@ def test_flipped_bit_of_a_state_is_noticed_when_it_is_read(tmp_path, width):
         changed[offset + bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         hit = int(np.searchsorted([1, 6, 8, 12], bit // 8 // (2 * width), side="right"))
-        with pytest.raises(Damaged, match="00000.h5 is damaged: the states of a memory changed"):
+        with pytest.raises(Damaged, match="00000.h5 is damaged: a memory does not match its check"):
             MemoryReader(memories).gather(np.array([hit, (hit + 1) % 4]))
         MemoryReader(memories).gather(np.array([(hit + 1) % 4, (hit + 2) % 4]))
 
@@ -110,7 +110,7 @@ def test_changes_that_cancel_in_a_sum_are_noticed(tmp_path):
     for rows in ([1, 0, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5]):
         swapped = data[:offset] + states[rows].tobytes() + data[offset + states.nbytes :]
         path.write_bytes(swapped)
-        with pytest.raises(Damaged, match="the states of a memory changed"):
+        with pytest.raises(Damaged, match="a memory does not match its check"):
             MemoryReader(memories).gather(np.array([0]))
     for bit in range(64):
         one, other = bytearray(data), int.from_bytes(data[offset : offset + 8], "little") >> bit & 1
@@ -120,7 +120,7 @@ def test_changes_that_cancel_in_a_sum_are_noticed(tmp_path):
                 one[offset + bit // 8] ^= 1 << bit % 8
                 one[place + bit // 8] ^= 1 << bit % 8
                 path.write_bytes(one)
-                with pytest.raises(Damaged, match="the states of a memory changed"):
+                with pytest.raises(Damaged, match="a memory does not match its check"):
                     MemoryReader(memories).gather(np.array([0]))
                 break
 

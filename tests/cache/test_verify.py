@@ -102,7 +102,7 @@ def test_fingerprint_is_put_back_from_a_shard(make, tmp_path):
     for damage in (lambda: flip(path), lambda: path.write_bytes(b""), path.unlink):
         damage()
         (problem,) = look(tmp_path).problems
-        assert problem.remedy == "put back from a shard"
+        assert problem.remedy == "restored from a shard"
         look(tmp_path, repair=True)
         assert files(tmp_path) == before
 

@@ -48,5 +48,5 @@ def test_damaged_self_test_is_named(cache, tmp_path):
     place = open_space(tmp_path / "c").constant_shards().entries[0].datasets["selftest_states"]
     data[place.offset + 5] ^= 4
     path.write_bytes(data)
-    with pytest.raises(DptrError, match="its selftest_states is not what was written"):
+    with pytest.raises(DptrError, match="its selftest_states does not match its checksum"):
         check(open_space(tmp_path / "c"))

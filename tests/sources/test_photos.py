@@ -49,7 +49,7 @@ def test_cut_off_tar_is_named(folder, tmp_path):
     with tarfile.open(path, "w:gz") as archive:
         archive.add(folder, "photos")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DptrError, match=r"photos\.tar\.gz cannot be read to its end"):
+    with pytest.raises(DptrError, match=r"photos\.tar\.gz cannot be read completely"):
         list(photos(str(path)))
 
 
@@ -68,7 +68,7 @@ def test_dataset(tmp_path):
     for source in (tmp_path / "set", tmp_path / "set" / "train.parquet"):
         assert [data for _, data in photos(str(source))] == [picture(n) for n in range(3)]
         assert photo_count(str(source)) is None
-    with pytest.raises(WrongUse, match="say with --column"):
+    with pytest.raises(WrongUse, match="name the one with pictures as --column"):
         list(photos(str(tmp_path / "set" / "train.parquet"), column="x"))
 
 

@@ -89,15 +89,15 @@ def test_dataset_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "how", "error", "message"),
     [
-        ("w.txt", b"stra\xdfe\n", {}, DptrError, "is not utf-8 at byte 4: say its --encoding"),
+        ("w.txt", b"stra\xdfe\n", {}, DptrError, "is not utf-8 at byte 4: name its --encoding"),
         ("w.csv", b"a,b\n1,2\n", {}, WrongUse, "has the columns a, b: which column holds the words"),
         ("w.csv", b"a,b\n1,2\n", {"column": "c"}, WrongUse, "there is no column 'c'"),
         ("w.csv", b"a,b\n1,2\n", {"column": "3"}, WrongUse, "has 2 columns, so there is no column 3"),
         ("w.jsonl", b'{"text": "a"}\n{', {}, DptrError, "line 2 is not JSON"),
         ("w.jsonl", b'{"text": "a"}\n{"word": "a"}\n', {}, WrongUse, "line 2 has no 'text'"),
         ("w.jsonl", b'{"text": ["a"]}\n', {}, WrongUse, "holds list, not text"),
-        ("w.parquet", b"no parquet", {}, DptrError, "is no Parquet file"),
-        ("w.docx", b"", {}, WrongUse, "of no known kind"),
+        ("w.parquet", b"no parquet", {}, DptrError, "is not a Parquet file"),
+        ("w.docx", b"", {}, WrongUse, "of an unknown kind"),
     ],
 )
 def test_bad_source_is_one_sentence(tmp_path, name, content, how, error, message):

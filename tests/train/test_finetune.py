@@ -139,7 +139,7 @@ def test_every_decoder_runs_evaluates_and_reads(options, material, cache, kind, 
     (reading,) = read(one.out, [str(tmp_path / "10.png")], "cpu")
     assert 0 <= reading.confidence <= 1
     if kind != "parseq":
-        with pytest.raises(WrongUse, match=f"wants a parseq decoder, and this run has {kind}"):
+        with pytest.raises(WrongUse, match=f"needs a parseq decoder, and this run has {kind}"):
             look(one.out, [str(tmp_path / "10.png")], tmp_path / "looked.png", "cpu")
         with pytest.raises(WrongUse, match=f"the decoder {kind} has no permutations"):
             build(replace(one, permutations=2), material)

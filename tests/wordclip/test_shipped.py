@@ -20,7 +20,7 @@ from wordclip.render import render
 from wordclip.show import nearest, sheet
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / "pipeline" / "models" / "wordclip.safetensors"
+WEIGHTS = ROOT / "pipeline" / "shipped" / "wordclip.safetensors"
 CARD = (ROOT / "wordclip" / "README.md").read_text()
 MEASURED = 0.866  # share of 1,000 drawn names found, each among 100: see the card
 MARGIN = 0.08

@@ -1,7 +1,7 @@
 """A PARSeq-style decoder: permutation language modelling to train, left to right with refinement to read.
 
-Bautista and Atienza, ECCV 2022, arXiv 2207.06966. Shape letters as in layers.py; S is the length of the input BOS +
-characters, as long as the output characters + EOS.
+Bautista and Atienza, ECCV 2022, arXiv 2207.06966. Shape letters as in layer.py; S is the length of the input, BOS +
+characters, and of the output, characters + EOS.
 """
 
 import math
@@ -20,18 +20,18 @@ from models.decoders.parseq.layer import DecoderLayer
 from models.decoders.parseq.permutations import attention_masks, draw_permutations, order_count
 from models.layers import KeysValues, learned_rows, rows_of
 
-TOGETHER = 8  # words whose lengths differ by less are refined together, so that long ones do not make all long
+TOGETHER = 8  # words are refined in groups of similar length, so that a long one does not make all of them long
 
 
 @dataclass(frozen=True)
 class Config(DecoderConfig):
-    """PARSeq's has one field more."""
+    """The common fields and one more."""
 
     permutations: int = 6  # orders in which a batch's characters are predicted: 1, or an even number
 
 
 class Decoder(TextDecoder):
-    """Every character is predicted from those before it in some order: while reading, from any that are known."""
+    """Predicts each character from those before it in some order; in refinement, from all the others."""
 
     architecture = (
         "Input 0 is BOS, input n the n-th character. content[0] = embedding[BOS] sqrt(width), content[n] = "
@@ -57,8 +57,8 @@ class Decoder(TextDecoder):
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over all predicted characters of all permutations, a scalar.
 
-        Arguments as in TextDecoder, and orders (K, S + 1) as `draw_permutations` gives them; none: drawn now, from
-        torch's global generator. EOS is predicted in the first two orders only; PAD never.
+        Arguments as in TextDecoder, and orders (K, S + 1) as `draw_permutations` returns them; by default they are
+        drawn from torch's global generator. EOS is predicted only in the first two orders, PAD never.
         """
         pad = self.charset.pad
         if orders is None:
@@ -70,7 +70,7 @@ class Decoder(TextDecoder):
         readable = (inputs != pad) & (inputs != EOS)  # (B, S)
         mask = torch.cat([query_mask, content_mask], 1) & readable[:, None, None]  # (B, K, 2 S, S)
         query = self.dropout(self.positions[:S].expand(B, K, -1, -1))
-        content = self.dropout(self._embed(inputs)).unsqueeze(1)  # (B, 1, S, W): as yet alike in all orders
+        content = self.dropout(self._embed(inputs)).unsqueeze(1)  # (B, 1, S, W): still the same in all orders
         logits = self._run(query, content, self.memory_keys_values(memory), mask, memory_mask)
         wanted = outputs[:, None].repeat(1, K, 1)
         wanted[:, 2:][wanted[:, 2:] == EOS] = pad
@@ -85,10 +85,7 @@ class Decoder(TextDecoder):
 
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
-        """Most probable ids, (B, max_length + 1), EOS behind the text, and their probabilities, 1 behind the text.
-
-        Left to right, then cloze refinements. A row's reading does not depend on the rows beside it.
-        """
+        """As TextDecoder: left to right, then `refinements` cloze refinements."""
         keys_values = self.memory_keys_values(memory)
         ids, shares, content = self._left_to_right(keys_values, memory_mask, memory.shape[0])
         for n in range(refinements):
@@ -103,11 +100,11 @@ class Decoder(TextDecoder):
         return ended_at_eos(ids, shares)
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
-        """Each layer's keys and values of a memory (B, M, D), computed once for every use of it."""
+        """Each layer's keys and values of a memory (B, M, D), computed once and used many times."""
         return [layer.cross_attention.keys_values(memory) for layer in self.layers]
 
     def _embed(self, inputs: Tensor) -> Tensor:
-        """(B, S) ids, BOS first, to (B, S, W): position queries are added to characters but not to BOS."""
+        """Embeddings (B, S, W) of ids (B, S), BOS first. Position queries are added to characters, not to BOS."""
         embedded = self.embedding(inputs) * math.sqrt(self.config.width)
         return torch.cat([embedded[:, :1], embedded[:, 1:] + self.positions[: inputs.shape[1] - 1]], 1)
 
@@ -127,17 +124,17 @@ class Decoder(TextDecoder):
     def _left_to_right(
         self, memory: list[KeysValues], memory_mask: Tensor | None, B: int
     ) -> tuple[Tensor, Tensor, list[KeysValues]]:
-        """Ids and their probabilities (B, max_length + 1), and each layer's keys and values of what was read.
+        """Ids and their probabilities (B, max_length + 1), and each layer's keys and values of the characters read.
 
-        Each step computes one position; keys and values of those before are kept, and rows that ended leave.
+        Each step computes one position. Keys and values of earlier ones are kept; rows that have ended leave the batch.
         """
         steps, device = self.config.max_length + 1, self.positions.device
         ids = torch.full((B, steps), EOS, device=device)
         shares = torch.ones(B, steps, device=device)
-        rows = torch.arange(B, device=device)  # those not yet ended
+        rows = torch.arange(B, device=device)  # that have not ended
         last = torch.full((B, 1), self.charset.bos, device=device)
-        past: list[KeysValues] = []  # of each layer, once there is any
-        ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, and what they had read
+        past: list[KeysValues] = []  # of each layer, after the first step
+        ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, with their keys and values
         for step in range(steps):
             content = self.embedding(last) * math.sqrt(self.config.width)
             content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
@@ -162,7 +159,7 @@ class Decoder(TextDecoder):
         return ids, shares, _gathered(ended, B)
 
     def _content(self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> list[KeysValues]:
-        """Each layer's keys and values of BOS and the characters before it, as reading left to right makes them."""
+        """Each layer's keys and values of BOS and all ids but the last, as reading left to right computes them."""
         inputs = torch.cat([torch.full_like(ids[:, :1], self.charset.bos), ids[:, :-1]], 1)
         S, found = inputs.shape[1], []
         causal = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
@@ -181,10 +178,10 @@ class Decoder(TextDecoder):
         memory_mask: Tensor | None,
         longest: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Every character once more, seeing all characters read before but itself.
+        """Predict every character again, from all characters read before except itself.
 
-        Their keys and values are there already, since reading left to right computed them. Only up to where the longest
-        of the rows ended, unless one of them now goes on beyond its end.
+        Reading left to right has computed their keys and values already. Positions run only to the end of the longest
+        row, unless a row now continues beyond its end.
         """
         lengths = (ids != EOS).cumprod(-1).sum(-1)
         S, T = longest or min(ids.shape[1], int(lengths.max()) + 1), content[0][0].shape[-2]
@@ -202,14 +199,14 @@ class Decoder(TextDecoder):
 
 
 def only_parseq(decoder: TextDecoder, what: str, instead: str) -> Decoder:
-    """The decoder itself. WrongUse if it is of another kind: what wants a parseq, and what to do instead."""
+    """The decoder itself. WrongUse if it is of another kind, saying what needs parseq and what to do instead."""
     if not isinstance(decoder, Decoder):
-        raise WrongUse(f"{what} wants a parseq decoder, and this run has {decoder.config.kind}: {instead}.")
+        raise WrongUse(f"{what} needs a parseq decoder, and this run has {decoder.config.kind}: {instead}.")
     return decoder
 
 
 def _gathered(parts: list[tuple[Tensor, list[KeysValues]]], B: int) -> list[KeysValues]:
-    """Keys and values of rows that ended one after another, (B, h, T, W / h) of each layer; 0 behind a row's end."""
+    """Each layer's keys and values (B, h, T, W / h) of rows that ended at different steps; 0 after a row's end."""
     T = parts[-1][1][0][0].shape[-2]
     gathered = []
     for n in range(len(parts[0][1])):

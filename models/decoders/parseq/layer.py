@@ -1,4 +1,4 @@
-"""The two-stream layer of PARSeq: queries that predict and content that they look at, as one tensor.
+"""The two-stream layer of PARSeq: queries that predict and the content they attend to, as one tensor.
 
 Shape letters: B batch, K permutations, S sequence, M memory rows, W width, D memory width, h heads.
 """
@@ -12,9 +12,9 @@ from models.layers import Attention, Dropout, KeysValues, feed_forward, joined
 class DecoderLayer(nn.Module):
     """Pre-norm: self-attention on the content stream, cross-attention on the memory, feed-forward with GELU.
 
-    PARSeq's (arXiv 2207.06966, section 3.1), for all permutations of a batch at once. The query stream carries
-    positions only and predicts; the content stream carries the characters and is what queries look at. Both streams
-    share every weight but their first norm, so they run as one tensor, queries first.
+    PARSeq's layer (arXiv 2207.06966, section 3.1), for all permutations of a batch at once. The query stream carries
+    only positions and predicts; the content stream carries the characters and is what queries attend to. The streams
+    share every weight except their first norm, so they run as one tensor, queries first.
     """
 
     def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
@@ -38,10 +38,10 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, KeysValues]:
         """Both streams (B, K, S, W) one layer on, and the content's keys and values.
 
-        Content that is alike in all permutations, as before the first layer, may come once, (B, 1, S, W).
-        memory: `cross_attention.keys_values` of (B, M, D), the same for all permutations. self_mask (B, K, 2 S, S),
-        queries' rows first; memory_mask (B, M). `past` holds keys and values of content that came before, for decoding
-        character by character. The content that leaves the last layer is read by nobody and is not computed.
+        Content that is the same in all permutations, as before the first layer, may be given once, (B, 1, S, W).
+        memory: `cross_attention.keys_values` of (B, M, D), shared by all permutations. self_mask (B, K, 2 S, S), the
+        queries' rows first; memory_mask (B, M). `past` holds keys and values of earlier content, for decoding character
+        by character. The last layer computes no content, because nothing reads it.
         """
         S = query.shape[2]
         norm_content = self.norm_content(content)
@@ -70,7 +70,7 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """Rows x (B, K, R, W) of either stream one layer on; `norm_x` is x after that stream's norm.
 
-        source: keys and values of the content (B K, h, S, W / h); self_mask (B, K, R, S).
+        source: keys and values of the content, (B K, h, S, W / h); self_mask (B, K, R, S).
         """
         mask = None if self_mask is None else self_mask.flatten(0, 1)[:, None]
         attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, x.shape[:2])

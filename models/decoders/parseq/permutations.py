@@ -1,6 +1,6 @@
 """Permutation language modelling: the orders in which a batch's characters are predicted, and their attention masks.
 
-The method is PARSeq's (Bautista and Atienza, ECCV 2022, arXiv 2207.06966), section 3.2: forward, its reverse, and
+The method is PARSeq's (Bautista and Atienza, ECCV 2022, arXiv 2207.06966, section 3.2): forward, its reverse, and
 random orders, each with its mirror image.
 """
 
@@ -11,16 +11,15 @@ from torch import Tensor
 
 
 def draw_permutations(length: int, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Orders over positions 0..length + 1 (BOS, characters, EOS): (K, length + 2) int64, K <= `count`.
+    """Orders of positions 0 to length + 1 (BOS, characters, EOS): (K, length + 2) int64, K <= `count`.
 
-    Every order begins with BOS. Row 0 is forward and ends with EOS; row 1 is the reverse and takes EOS right after
-    BOS; further rows come in mirrored pairs of distinct random orders of the characters and end with EOS. Words of one
-    or two characters have fewer than six orders, and then there are only as many rows as orders. `count` is even, or
-    1 for forward alone.
+    Every order begins with BOS. Row 0 is forward and ends with EOS. Row 1 is the reverse, with EOS right after BOS.
+    The other rows are mirrored pairs of distinct random orders of the characters and end with EOS. Short words have
+    fewer orders than `count`, and then K is that number. `count` is even, or 1 for forward alone.
     """
     forward, K = torch.arange(length), order_count(length, count)
     chosen = {tuple(forward.tolist()): forward}
-    while 2 * len(chosen) < K:  # for count 6: two more draws, repeated only if two are alike or mirrored
+    while 2 * len(chosen) < K:  # for count 6: two more draws, repeated only if two are equal or mirrored
         order = torch.randperm(length, generator=generator)
         if tuple(order.tolist()) not in chosen and tuple(order.flip(0).tolist()) not in chosen:
             chosen[tuple(order.tolist())] = order
@@ -33,17 +32,17 @@ def draw_permutations(length: int, count: int, generator: torch.Generator | None
 
 
 def order_count(length: int, count: int) -> int:
-    """How many orders `draw_permutations` gives."""
+    """The number of orders that `draw_permutations` returns."""
     return 1 if length == 1 or count == 1 else 2 * min(count // 2, max(1, math.factorial(length) // 2))
 
 
 def attention_masks(orders: Tensor) -> tuple[Tensor, Tensor]:
-    """Who may look at whom, (K, S, S) bool, True where allowed, for orders (K, S + 1): query mask and content mask.
+    """The query mask and the content mask for orders (K, S + 1): (K, S, S) bool, True where attention is allowed.
 
-    Keys are positions 0..S - 1 (BOS and characters). Query row i predicts position i + 1 and sees what comes before
-    it in the order; content row i is position i itself and also sees itself.
+    Keys are positions 0 to S - 1 (BOS and characters). Query row i predicts position i + 1 and sees what precedes that
+    in the order. Content row i is position i, and sees what precedes it and itself.
     """
-    rank = orders.argsort(-1)  # (K, S + 1): when each position's turn comes
+    rank = orders.argsort(-1)  # (K, S + 1): the place of each position in the order
     query = rank[:, 1:, None] > rank[:, None, :-1]
     content = rank[:, :-1, None] >= rank[:, None, :-1]
     return query, content

@@ -152,7 +152,7 @@ def test_flipped_bit_stops_every_reader(name, tmp_path, small):
     def whole(words):
         return list(open_reader(name, reader, words, CPU).epoch(Plan(4, 0), 0))
 
-    with pytest.raises(Damaged, match="00001.h5 is damaged: the states of a memory changed"):
+    with pytest.raises(Damaged, match="00001.h5 is damaged: a memory does not match its check"):
         whole(labelled(range(120)))
     assert len(whole(labelled([n for n in range(120) if n != 62]))) == 30  # nobody reads it
     data[place.offset + 5 * WIDTH * 2] ^= 4
