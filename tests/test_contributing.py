@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import models.decoders
 import pipeline.weights
 import sources.words
+import train.perturbation
 from cli import app
 from tests.conftest import picture
 from tests.models.decoders import test_decoders as promises
@@ -47,7 +48,7 @@ def glance(tmp_path, monkeypatch):
 def test_a_decoder_trains_and_evaluates_by_its_name_alone(glance, cache, tmp_path):
     options = ["--decoder", glance, "--depth", 1, "--heads", 1, "--batch", 32, "--steps", 2, "--device", "cpu"]
     done("pretrain", "--corpus", "numbers", "--cache", cache, *options, "--out", tmp_path / "run")
-    assert load_run(tmp_path / "run")[0].config.kind == glance
+    assert load_run(tmp_path / "run")[1].model.kind == glance
     found = json.loads(done("evaluate", tmp_path / "run", "--device", "cpu", "--json"))
     assert found["scores"]["words"] > 20
 
@@ -82,19 +83,18 @@ def test_a_source_of_words(tmp_path, monkeypatch):
     assert "broken.json is not JSON" in failed.stderr
 
 
-def test_a_perturbation():
-    namespace = {"torch": torch, "Tensor": torch.Tensor}
-    exec(code("A perturbation"), namespace)
-    blanks = namespace["Blanks"](0.25)
-    torch.manual_seed(0)
-    memory = torch.randn(40, 30, 8, dtype=torch.float16)
-    found = blanks(memory)
-    assert (found.shape, found.dtype) == (memory.shape, memory.dtype)
-    zeroed = (found == 0).all(-1)
-    assert torch.equal(found[~zeroed], memory[~zeroed])
-    assert 0.2 < zeroed.float().mean() < 0.3
-    assert "25%" in blanks.describe()
-    assert json.loads(json.dumps(blanks.to_dict())) == {"share": 0.25}
+def test_a_perturbation(cache, tmp_path, monkeypatch):
+    scope = dict(vars(train.perturbation))
+    exec(code("A perturbation"), scope)
+    blanks = scope["Blanks"](0.2)
+    memory = torch.ones(50, 40, 3)
+    rows = blanks(memory, torch.Generator().manual_seed(0)).sum(-1)
+    assert set(rows.flatten().tolist()) == {0.0, 3.0}
+    assert float((rows == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
+    monkeypatch.setattr("train.pretrain.perturbation_of", lambda *_: blanks)
+    options = ["--depth", 1, "--heads", 1, "--batch", 32, "--steps", 1, "--device", "cpu"]
+    done("pretrain", "--corpus", "numbers", "--cache", cache, *options, "--out", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["resolved"]["orp"] == {"share": 0.2}
 
 
 def test_an_encoder(tmp_path, monkeypatch):
