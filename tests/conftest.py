@@ -7,12 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # in case a test's process writes through the installed command: never the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("DPTR_CACHE", None)
 # models here are so small that threads cost more than they compute, ten times as much where cores are shared
 os.environ["OMP_NUM_THREADS"] = "1"
+settings.register_profile("dptr", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("dptr")
+# files that take longest come first, so that the processes that share the files end together
+LONG = (
+    "test_readme", "test_resume", "test_onnx", "test_demo", "test_faults", "test_ranks", "test_embed_text",
+    "test_training", "test_embed", "test_shipped", "test_finetune", "test_pretrain", "test_real_data",
+)  # fmt: skip
 
 TINY = {
     "embed_dim": 64,
@@ -20,6 +28,10 @@ TINY = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 WORDS = ["street", "Hello", "hello", "1984", "cafe", "$4.99", "station", "a", "EXIT", "tomorrow", "12:30", "don't"]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,13 +9,13 @@ import subprocess
 import pytest
 
 from tests.cache.test_verify import flip
-from tests.commands.test_embed import DPTR, run
+from tests.helpers.commands import DPTR, run
 
 
 @pytest.fixture
-def cache(work, tmp_path):
+def cache(embedded, tmp_path):
     """A copy of a cache with the corpus `numbers` and the bank `photos`."""
-    return shutil.copytree(work / "dptr-cache", tmp_path / "cache")
+    return shutil.copytree(embedded / "dptr-cache", tmp_path / "cache")
 
 
 def test_verify_says_that_all_is_well(cache):

@@ -1,41 +1,23 @@
 """The command line as a person types it: both names of it, its summaries, its sentences and exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import picture
+from tests.helpers.commands import SMALL, run, start
 
 ROOT = Path(__file__).parents[2]
-DPTR = [str(Path(sys.executable).parent / "dptr")]
 CLI = [sys.executable, str(ROOT / "cli.py")]
-SMALL = ["--pretrained", "untrained:0"]
-
-
-def run(*arguments, program=DPTR, cwd=None):
-    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder with words, pictures, and a cache made from them by the installed command."""
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "words.txt").write_text("\n".join(str(n) for n in range(300)) + "\n\nCafé\n" + "x" * 40 + "\n")
-    (folder / "photos").mkdir()
-    for n in range(3):
-        (folder / "photos" / f"{n}.png").write_bytes(picture(n))
-    (folder / "photos" / "broken.jpg").write_bytes(b"broken")
-    text = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, cwd=folder)
-    assert text.returncode == 0, text.stderr
-    images = run("embed-images", "photos", "--bank", "photos", *SMALL, cwd=folder)
-    assert images.returncode == 0, images.stderr
-    (folder / "text.out").write_text(text.stdout)
-    (folder / "text.err").write_text(text.stderr)
-    (folder / "images.out").write_text(images.stdout)
-    return folder
+def work(embedded, tmp_path_factory):
+    """A copy of it, to be written to."""
+    return shutil.copytree(embedded, tmp_path_factory.mktemp("work"), dirs_exist_ok=True)
 
 
 def test_summaries_say_what_was_done_and_lost(work):
@@ -53,7 +35,7 @@ def test_summaries_say_what_was_done_and_lost(work):
 
 
 def test_python_cli_does_what_dptr_does(work):
-    done = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, "--json", program=CLI, cwd=work)
+    done = start("embed-text", "words.txt", "--corpus", "numbers", *SMALL, "--json", program=CLI, cwd=work)
     summary = json.loads(done.stdout)
     assert (summary["new_memories"], summary["known_memories"], summary["new_labels"]) == (0, 301, 0)
     assert summary["dropped"] == {"empty": 1, "longer than 25 characters": 1}
@@ -112,6 +94,13 @@ def test_what_a_person_gets_wrong_is_one_sentence(work, arguments, code, message
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_installed_command_says_it_in_one_sentence_too(work):
+    done = start("cache", "info", "--cache", "none", cwd=work)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no cache in none" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(work):

@@ -1,5 +1,6 @@
 """embed-text stores each memory once, continues where it was stopped, and loses nothing."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_full_disk_on_the_way_keeps_what_was_committed(tmp_path, encoder, say, m
 
 
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pipeline.embed_text as stage
@@ -124,8 +125,13 @@ from pipeline.encoder import Encoder
 from pipeline.labels import collect
 stage.SHARD_BYTES = 1 << 16
 encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
-print("ready", flush=True)
-stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(4000))), "words", print)
+for _ in sys.stdin:  # for each line the work begins in a process of its own, to be killed
+    child = os.fork()
+    if not child:
+        stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(4000))), "words", str)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -137,15 +143,14 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
     encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
     embed_text(tmp_path / "whole", encoder, collect(map(str, range(4000))), "words", say)
     killed = 0
-    for wait in (0.05, 0.2, 0.5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / "cut")], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        for wait in (0.05, 0.2, 0.5):
+            process.stdin.write("go\n")
+            child = int(process.stdout.readline())
+            time.sleep(wait)
+            os.kill(child, signal.SIGKILL)  # one that has ended waits for its parent, or its parent would be elsewhere
+            killed += process.stdout.readline() == f"{-signal.SIGKILL}\n"
     assert killed
     embed_text(tmp_path / "cut", encoder, collect(map(str, range(4000))), "words", say)
     whole, cut = files(tmp_path / "whole"), files(tmp_path / "cut")

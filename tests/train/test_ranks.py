@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.helpers.commands import run
 from tests.train.test_resume import command, figures, first_checkpoint, started
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint
@@ -15,8 +16,8 @@ PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+def ranks(options: PretrainOptions) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *TWO, *command(options, *PLAIN)], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def two(cache, tmp_path_factory):
     """A run of two ranks without dropout and perturbation, with orders that are not drawn: nothing follows the rank."""
     out = tmp_path_factory.mktemp("ranks") / "two"
     options = PretrainOptions(["numbers"], out, cache=cache, steps=160, eval_every=40)
-    done = run([*TWO, *command(options, *PLAIN)])
+    done = ranks(options)
     assert done.returncode == 0, done.stderr
     return options, done
 
@@ -32,7 +33,7 @@ def two(cache, tmp_path_factory):
 def test_two_ranks_learn_what_one_does(two, tmp_path):
     options, both = two
     one = replace(options, out=tmp_path / "one")
-    alone = run(command(one, *PLAIN))
+    alone = run(*command(one, *PLAIN)[1:])
     assert alone.returncode == 0, alone.stderr
     assert "2 ranks, each with 32 words of a step" in both.stderr
     assert both.stdout.count("run ") == 1  # one rank speaks
@@ -50,6 +51,6 @@ def test_stopped_ranks_go_on_together(two, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
-    done = run([*TWO, *command(again, *PLAIN)])
+    done = ranks(again)
     assert "going on from step" in done.stderr
     assert figures(again.out) == figures(two[0].out)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import train.loop
 import train.step
 from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
+from tests.helpers.commands import run
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint, steps_of
@@ -24,13 +26,17 @@ from train.stopping import Stopped
 ROOT = Path(__file__).parents[2]
 
 
+def short(cache: Path, out: Path) -> PretrainOptions:
+    return PretrainOptions(
+        ["numbers"], out, cache=cache, bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
+        device="cpu", precision="fp32", lr=2e-3,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def options(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "LOG_EVERY", 5)
-    return PretrainOptions(
-        ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
-        device="cpu", precision="fp32", lr=2e-3,
-    )  # fmt: skip
+    return short(cache, tmp_path / "run")
 
 
 def figures(run: Path) -> list[tuple]:
@@ -47,10 +53,21 @@ def equal(a: dict, b: dict) -> bool:
     return all(torch.equal(a[name], b[name]) for name in {*a, *b})
 
 
-@pytest.fixture
-def whole(options, tmp_path):
-    done = replace(options, out=tmp_path / "whole")
-    return done.out, pretrain(done, print)
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory):
+    """The undisturbed run and its summary. Not to be written to."""
+    options = short(cache, tmp_path_factory.mktemp("whole") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.loop, "LOG_EVERY", 5)
+        return options.out, pretrain(options, print)
+
+
+@pytest.fixture(scope="module")
+def long(cache, tmp_path_factory):
+    """The same of a run that lives long enough to be killed."""
+    options = replace(short(cache, tmp_path_factory.mktemp("long") / "run"), steps=400, eval_every=40)
+    pretrain(options, print)
+    return options
 
 
 @pytest.mark.parametrize("stop", [1, 12, 17, 24, 32])
@@ -124,24 +141,21 @@ def started(arguments: list[str]) -> subprocess.Popen:
 
 
 def first_checkpoint(run: Path) -> None:
-    """Waits for it, a minute at most."""
-    deadline = time.monotonic() + 60
+    """Waits for it, five minutes at most: a machine that does other things as well takes one to import torch."""
+    deadline = time.monotonic() + 300
     while not steps_of(run) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_processes_go_on(options, tmp_path, number, monkeypatch):
-    monkeypatch.undo()  # the processes log as they do
-    long = replace(options, steps=400, eval_every=40)
-    undisturbed = replace(long, out=tmp_path / "undisturbed")
-    pretrain(undisturbed, print)
-    process = started(command(long))
-    first_checkpoint(long.out)
+def test_killed_processes_go_on(long, tmp_path, number):
+    killed = replace(long, out=tmp_path / "run")
+    process = started(command(killed))
+    first_checkpoint(killed.out)
     time.sleep(0.15)
     process.send_signal(number)
     _, said = process.communicate()
-    reached = load_checkpoint(long.out, LAST)["step"]
+    reached = load_checkpoint(killed.out, LAST)["step"]
     assert 0 < reached < 400
     if number == signal.SIGKILL:
         assert process.returncode == -number
@@ -149,11 +163,11 @@ def test_killed_processes_go_on(options, tmp_path, number, monkeypatch):
         assert process.returncode == 128 + number
         assert f"stopped at step {reached}" in said
         assert "Traceback" not in said
-    again = subprocess.run([sys.executable, *command(long)], capture_output=True, text=True)
+    again = run(*command(killed)[1:])
     assert again.returncode == 0, again.stderr
     assert f"going on from step {reached:,}" in again.stderr
-    assert figures(long.out) == figures(undisturbed.out)
-    assert equal(weights(long.out), weights(undisturbed.out))
+    assert figures(killed.out) == figures(long.out)
+    assert equal(weights(killed.out), weights(long.out))
 
 
 def test_last_checkpoints_and_the_best_are_kept(whole):
@@ -197,10 +211,11 @@ def test_what_cannot_be_continued_is_refused_and_left_alone(options, whole, chan
 
 
 def test_a_damaged_checkpoint_is_named(options, whole):
-    (whole[0] / "step-00000033.pt").unlink()
-    (whole[0] / "step-00000024.pt").write_bytes(b"x")
+    shutil.copytree(whole[0], options.out)
+    (options.out / "step-00000033.pt").unlink()
+    (options.out / "step-00000024.pt").write_bytes(b"x")
     with pytest.raises(DptrError, match="step-00000024.pt is damaged"):
-        pretrain(replace(options, out=whole[0]), print)
+        pretrain(options, print)
 
 
 def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monkeypatch):

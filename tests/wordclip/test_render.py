@@ -6,6 +6,7 @@ from string import ascii_letters, digits
 import numpy as np
 import pytest
 
+import wordclip.ahead
 from wordclip.ahead import draw_ahead, drawn_ahead, photographs
 from wordclip.fonts import PILLOWS, Font, find_fonts
 from wordclip.render import render
@@ -56,10 +57,11 @@ def test_pictures_drawn_ahead_do_not_depend_on_the_processes(material, tmp_path,
     sampler = WordSampler([[("hotel", 1.0), ("coffee", 1.0)]], encoder.prompt.tokens, PILLOWS.characters)
     grounds = photographs([str(material / "photos")])
     assert [g.shape for g in grounds] == [(96, 96, 3)] * 3
-    draw_ahead(tmp_path / "a", 1500, sampler, [PILLOWS], grounds, 7)
+    monkeypatch.setattr(wordclip.ahead, "CHUNK", 100)
+    draw_ahead(tmp_path / "a", 150, sampler, [PILLOWS], grounds, 7)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    draw_ahead(tmp_path / "b", 2000, sampler, [PILLOWS], grounds, 7)
+    draw_ahead(tmp_path / "b", 200, sampler, [PILLOWS], grounds, 7)
     (pictures, words), (again, same) = drawn_ahead(tmp_path / "a"), drawn_ahead(tmp_path / "b")
-    assert len(pictures) == len(words) == 2000  # whole chunks
+    assert len(pictures) == len(words) == 200  # whole chunks
     assert words == same
     assert (pictures == again).all()

@@ -1,6 +1,7 @@
 """Batches, losses and the training itself, against open_clip's own forward passes and slow references."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -142,12 +143,15 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     assert again["training"]["paired"] > figures["training"]["paired"]
 
 
-def test_wrong_use_is_one_sentence(material, tmp_path):
+def test_wrong_use_is_one_sentence(material, tmp_path, monkeypatch, capsys):
     options = ["--words", material / "words.txt", "--photos", material / "photos", "--out", tmp_path]
-    wrong = make(*options, "--fonts", tmp_path / "none")
-    assert wrong.returncode == 2
-    assert "no legible font lies under" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    monkeypatch.setattr(sys, "argv", ["wordclip", *map(str, options), "--fonts", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as wrong:
+        runpy.run_module("wordclip", run_name="__main__")
+    assert wrong.value.code == 2
+    said = capsys.readouterr().err
+    assert "no legible font lies under" in said
+    assert "Traceback" not in said
 
 
 def test_random_words_of_a_batch_are_really_random(word_encoder):

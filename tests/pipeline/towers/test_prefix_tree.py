@@ -76,4 +76,5 @@ def test_distinct_prefixes_counts_by_hand():
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_order_of_prompts_is_kept(order):
     prompts = [[*SHARED, n] for n in range(1, 200)][::order]
-    assert [seen_by(PrefixTree(prompts, 3), 64)[n] for n in range(199)] == [(p[-1],) for p in prompts]
+    seen = seen_by(PrefixTree(prompts, 3), 64)
+    assert [seen[n] for n in range(199)] == [(p[-1],) for p in prompts]

@@ -1,0 +1,28 @@
+"""A folder to type commands in."""
+
+import pytest
+
+from tests.conftest import picture
+from tests.helpers.commands import SMALL, start
+from tests.helpers.once import once
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory):
+    """A folder with words, pictures, and a cache made from them by the installed command. Not to be written to."""
+    return once(tmp_path_factory, "embedded", _embed)
+
+
+def _embed(folder):
+    (folder / "words.txt").write_text("\n".join(str(n) for n in range(300)) + "\n\nCafé\n" + "x" * 40 + "\n")
+    (folder / "photos").mkdir()
+    for n in range(3):
+        (folder / "photos" / f"{n}.png").write_bytes(picture(n))
+    (folder / "photos" / "broken.jpg").write_bytes(b"broken")
+    text = start("embed-text", "words.txt", "--corpus", "numbers", *SMALL, cwd=folder)
+    assert text.returncode == 0, text.stderr
+    images = start("embed-images", "photos", "--bank", "photos", *SMALL, cwd=folder)
+    assert images.returncode == 0, images.stderr
+    (folder / "text.out").write_text(text.stdout)
+    (folder / "text.err").write_text(text.stderr)
+    (folder / "images.out").write_text(images.stdout)
