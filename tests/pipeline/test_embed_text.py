@@ -1,4 +1,4 @@
-"""embed-text stores each memory once, continues where it was stopped, and loses nothing."""
+"""embed-text stores each memory once, goes on where it was stopped, and loses nothing."""
 
 import signal
 import subprocess
@@ -130,7 +130,7 @@ stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(4000))), "wo
 
 
 def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
-    """SIGKILL at several moments; the finished cache equals that of a run nobody stopped, byte for byte."""
+    """SIGKILL at several moments; the finished cache equals that of an undisturbed run, byte for byte."""
     from pipeline.encoder import Encoder
 
     monkeypatch.setattr(stage, "SHARD_BYTES", 1 << 16)
