@@ -1,1 +1,1 @@
-"""Makes the cache, and alone embeds: words (embed_text), photographs (embed_images), word images (embed_crops)."""
+"""The only room that fills the cache: words (embed_text), photographs (embed_images), word images (embed_crops)."""

@@ -1,4 +1,4 @@
-"""Shards that are made and written while their caller goes on."""
+"""Shards built and written in the background while the caller carries on."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +13,11 @@ from pipeline.stage import T
 
 @contextmanager
 def committing(collection: Collection) -> Iterator[Callable[..., None]]:
-    """A function that makes a shard (it is given what makes it) and commits it, while its caller goes on.
+    """Yields `commit(make, *arguments)`, which builds a shard with `make` and commits it in the background.
 
-    One thread makes the next shard while another writes the last, so the caller is at most two ahead. Shards are
-    committed in order, none after one that failed; the error comes with one of the next calls, or at the end.
+    One thread builds the next shard while another writes the last, so the caller is at most two ahead. Shards are
+    committed in order. Once one fails, none is committed after it, and one of the next calls or the end of the block
+    raises its error.
     """
     pending: deque[Future[None]] = deque()
 
@@ -38,7 +39,7 @@ def committing(collection: Collection) -> Iterator[Callable[..., None]]:
 
 
 def shards(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
-    """Items in their order, in lists of at most `limit` bytes (a larger item alone); `size` is what an item takes."""
+    """Items in order, in lists of at most `limit` bytes as `size` counts them; a larger item gets its own list."""
     shard: list[T] = []
     filled = 0
     for item in items:

@@ -1,7 +1,7 @@
-"""The image tower of a space's encoder as the module that fine-tuning runs (vision.py), for any size of picture.
+"""Converts the image tower of a space's encoder to the module that fine-tuning trains (models/image_encoder.py).
 
-Whatever the conversion does not know is refused: every weight must be used, and the tokens of a picture must be those
-that open_clip's own tower gives.
+Whatever the conversion does not recognise is an error: every weight must be used, and the converted tower must give
+the same tokens as open_clip's own.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from models.image_encoder import Convolution, ImageEncoder, Pair, VisionConfig
 from pipeline.encoder import Encoder, space_encoder
 from pipeline.towers.image import Visual, visual_tower
 
-AGREE = 1e-3  # largest difference of a token's value from open_clip's, as a share of the largest value
+AGREE = 1e-3  # largest difference allowed from a value of open_clip's tokens, as a share of the largest value
 
 
 def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = None) -> ImageEncoder:
@@ -37,7 +37,7 @@ def space_tower(space: Space, image_size: Pair | None, pretrained: str | None = 
 
 
 def convert(encoder: Encoder) -> ImageEncoder:
-    """The encoder's image tower in fp32. WrongUse if it is of another kind or comes out otherwise."""
+    """The encoder's image tower in fp32. WrongUse if its kind is not supported or its tokens change."""
     visual, model = encoder.model.visual, encoder.fingerprint.model
     preprocess = encoder.preprocess_config
     look = {"mean": tuple(preprocess.mean), "std": tuple(preprocess.std), "size": tuple(preprocess.input_size[1:])}
@@ -49,7 +49,10 @@ def convert(encoder: Encoder) -> ImageEncoder:
     else:
         raise WrongUse(f"{model} has no vision transformer with a class token: fine-tune with --encoder vit.")
     if left:
-        raise WrongUse(f"the image tower of {model} has parts that are not known here ({', '.join(list(left)[:3])}).")
+        raise WrongUse(
+            f"the image tower of {model} has parts that dptr does not know ({', '.join(list(left)[:3])}): "
+            "use --encoder vit."
+        )
     tower = ImageEncoder(config).eval()
     tower.load_state_dict(weights)
     picture = torch.randn(1, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
@@ -57,7 +60,7 @@ def convert(encoder: Encoder) -> ImageEncoder:
     with torch.inference_mode():
         ours, theirs = tower(picture), theirs_at_work(picture)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() < AGREE * theirs.abs().max()):
-        raise WrongUse(f"the image tower of {model} does not compute what it should here: use --encoder vit.")
+        raise WrongUse(f"the image tower of {model} gives other tokens once converted: use --encoder vit.")
     return tower
 
 
@@ -124,7 +127,7 @@ def _timm(visual: Any, left: dict[str, Tensor], look: dict[str, Any]) -> tuple[V
 
 
 def _timm_stem(patches: Any, left: dict[str, Tensor]) -> tuple[tuple[Convolution, ...], dict[str, Tensor]]:
-    """Convolutions in their order; a batch norm, which never learns here, is folded into the one before it."""
+    """The convolutions in order; a batch norm is never trained here, so it is folded into the one before it."""
     stem: list[Convolution] = []
     weights: dict[str, Tensor] = {}
     for name, module in patches.named_modules():
@@ -146,7 +149,7 @@ def _timm_stem(patches: Any, left: dict[str, Tensor]) -> tuple[tuple[Convolution
 
 
 def _norms(left: dict[str, Tensor], names: list[tuple[str, str]]) -> dict[str, Tensor]:
-    """Weight and bias of each module under its name here; what is missing shows when they are loaded."""
+    """Weight and bias of each module under our name for it; load_state_dict notices any that are missing."""
     found = {}
     for theirs, ours in names:
         for kind in ("weight", "bias"):
@@ -156,7 +159,7 @@ def _norms(left: dict[str, Tensor], names: list[tuple[str, str]]) -> dict[str, T
 
 
 def _scale(weights: dict[str, Tensor], name: str, gamma: Tensor | None) -> None:
-    """A layer scale, folded into the product before it."""
+    """Folds a layer scale into the linear layer before it."""
     if gamma is not None:
         weights[f"{name}.weight"] = weights[f"{name}.weight"] * gamma[:, None]
         weights[f"{name}.bias"] = weights[f"{name}.bias"] * gamma

@@ -1,7 +1,7 @@
-"""Word images to tokens in the cache, once: `dptr finetune --freeze` and what it evaluates on.
+"""Encodes word images into the cache, once, for `dptr finetune --freeze` and the sets it evaluates on.
 
-As photographs go to a bank, but stretched to the recogniser's size. A word image is known by its bytes, so sets that
-share images, and further experiments, encode nothing twice.
+They are stored as photographs are stored in a bank, but stretched to the recogniser's size. A word image is identified
+by its bytes, so nothing is encoded twice, whether sets share images or another experiment uses them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,11 +34,11 @@ class WordTower:
         self._replicas = Replicas([device], lambda device: self._tokens)
 
     def pixels(self, data: bytes) -> Tensor:
-        """Stretched to the tower's size, (3, H, W) uint8."""
+        """An encoded picture stretched to the tower's size: (3, H, W) uint8. Raises ValueError as `decode` does."""
         return stretched(decode(data), self._tower.config.image_size)
 
     def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
-        """Tokens (B, T, E) of pixels (B, 3, H, W) uint8, each batch with what came with it."""
+        """(label, tokens (B, T, E)) of each batch (label, pixels (B, 3, H, W) uint8), in order."""
         for label, tokens in self._replicas.map((label, (pictures,)) for label, pictures in batches):
             yield label, tokens.numpy()
 
@@ -55,10 +55,11 @@ def embed_crops(
     count: int,
     say: Say,
 ) -> Bank:
-    """The bank of word images of this tower's size, with all of `pictures` (name, encoded bytes) in it.
+    """The bank of word images of this tower's size, with all of `pictures` (name, encoded bytes) added to it.
 
-    Those that cannot be decoded are listed in the bank. Raises DptrError when those in it were decoded in another way,
-    when the disk is too small, when another process is writing the space, or when a write fails; committed shards stay.
+    Pictures that cannot be decoded are listed in the bank. Raises DptrError when the bank's pictures were decoded
+    differently, when the disk is too small, when another process is writing the space, or when a write fails;
+    committed shards stay.
     """
     (rows, columns), tally = tower.config.grid, Tally()
     shape = (rows * columns + tower.config.class_token, tower.config.tokens_width)
@@ -66,7 +67,7 @@ def embed_crops(
         bank = space.crops(tower.config.image_size)
         planned = max(0, count - bank.rows) * shape[0] * shape[1] * 2
         free = check_room(space.folder, planned + MARGIN)
-        say(f"{count:,} word images, {shape[0]} x {shape[1]} features each; {bank.rows:,} in the cache already")
+        say(f"{count:,} word images, {shape[0]} x {shape[1]} features each; {bank.rows:,} already cached")
         say(f"at most {size(planned)} to write, {size(free)} free on the disk")
         word_tower = WordTower(tower, device, space.fingerprint.compute)
         with tqdm(pictures, "encode", count, unit="picture", delay=2) as progress:

@@ -1,8 +1,8 @@
-"""Photographs to a bank of image tokens: `dptr embed-images SOURCE... --bank NAME`.
+"""Encodes photographs into a bank of image tokens: `dptr embed-images SOURCE... --bank NAME`.
 
 Pictures are read in order, decoded and preprocessed by threads ahead of the encoder, encoded in batches, and committed
-a shard's worth at a time; then the FAISS index is written over the whole bank. Decoding and resizing leave Python's
-lock alone, so threads do what processes would, without copies between them.
+a shard at a time; then the FAISS index is written over the whole bank. Decoding and resizing release Python's global
+lock, so threads are as fast as processes and need no copies between them.
 """
 
 import time
@@ -27,12 +27,12 @@ class ImageSummary:
     bank: str
     read: int
     new: int  # encoded now
-    known: int  # in the bank already, or the same picture twice in the sources
+    known: int  # already in the bank, or a repeat within the sources
     skipped: dict[str, str]  # could not be decoded: name to reason
     shape: list[int]  # (T, E) of one picture
-    bytes: int  # written for features
+    bytes: int  # of features written
     seconds: float
-    busy: float  # share of these in which the encoder computed
+    busy: float  # share of them in which the encoder was computing
 
 
 def embed_images(
@@ -40,20 +40,20 @@ def embed_images(
 ) -> ImageSummary:
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
 
-    `count` is how many to expect, None if that is not known. Raises DptrError when no picture can be read, when the
-    bank's were decoded in another way, when the disk is too small, when another process is writing the space, or when
-    a write fails; committed shards stay.
+    `count` is how many to expect, None if unknown. Raises DptrError when no picture can be read, when the bank's
+    pictures were decoded differently, when the disk is too small, when another process is writing the space, or when a
+    write fails; committed shards stay.
     """
     T, E = encoder.image_shape()
     tally = Tally()
-    photos = _from_the_first_readable(iter(photos), encoder, tally)  # before anything is made on disk
+    photos = _from_the_first_readable(iter(photos), encoder, tally)  # before anything is created on disk
     planned = (count or 0) * T * E * 2
     with writing_space(cache, encoder, planned, say) as space:
         bank = space.bank(bank_name)
-        # how many of them a bank holds already shows only on the way
+        # how many of these the bank already holds is known only once they are read
         free = check_room(cache, MARGIN if bank.entries else planned + MARGIN)
         say_encoder(encoder, space, say)
-        expected = f"{count:,} pictures, at most {size(planned)}" if count else "pictures of unknown number"
+        expected = f"{count:,} pictures, at most {size(planned)}" if count else "an unknown number of pictures"
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
         before, began, computed = bank.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
@@ -78,7 +78,7 @@ def embed_images(
 def _from_the_first_readable(
     photos: Iterator[tuple[str, bytes]], encoder: Encoder, tally: Tally
 ) -> Iterator[tuple[str, bytes]]:
-    """The pictures from the first that can be decoded; those before it are counted. DptrError if none can."""
+    """The pictures from the first that can be decoded; those before it go to the tally. DptrError if none can."""
     for name, data in photos:
         try:
             encoder.pixels(data)

@@ -1,9 +1,9 @@
-"""Words to cached memories: `dptr embed-text SOURCE... --corpus NAME`.
+"""Encodes words into cached memories: `dptr embed-text SOURCE... --corpus NAME`.
 
-Labels are tokenised; prompts whose memory is not yet in the space are encoded in the order of their first appearance,
-a shard's worth at a time, and committed; then the labels are committed to the corpus. A run that was stopped leaves
-whole shards, and the same command continues behind them with the same shards as if it had not been stopped. In memory
-are a shard or two and the table of the space's keys, whatever the length of the source.
+Labels are tokenised. Prompts whose memory is not yet in the space are encoded in order of first appearance and
+committed a shard at a time; then the labels are committed to the corpus. A run that is stopped leaves whole shards. The
+same command continues after them and writes the same shards as a run that was never stopped. Memory holds a shard or
+two and the table of the space's keys, however long the source is.
 """
 
 import time
@@ -34,23 +34,23 @@ class TextSummary:
     space: str
     corpus: str
     read: int  # lines of the sources
-    labels: int  # different labels among them
-    new_labels: int  # of which were not in the corpus before
+    labels: int  # distinct labels among them
+    new_labels: int  # those that are new to the corpus
     new_memories: int  # encoded now
     known_memories: int  # found in the cache
     dropped: dict[str, int]  # lines lost, by reason
     altered: int  # lines kept, but changed by folding to ASCII
-    bytes: int  # written for memories
-    seconds: float  # of encoding and writing
-    busy: float  # share of the whole time, from tokenising to the corpus, in which the encoder computed
+    bytes: int  # of memories written
+    seconds: float  # spent on encoding and writing
+    busy: float  # share of the whole time, from tokenising to the corpus, in which the encoder was computing
 
 
 @telling()
 def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, say: Say) -> TextSummary:
     """Make sure that every label's memory is in the encoder's space and every label in the corpus.
 
-    Raises DptrError when nothing usable came in, when the disk is too small, when another process is writing the
-    space, or when a write fails; committed shards stay.
+    Raises DptrError when the sources hold no usable word, when the disk is too small, when another process is writing
+    the space, or when a write fails; committed shards stay.
     """
     if not len(labels):
         raise DptrError(f"no usable word in the sources ({labels.report()}): nothing was written.")

@@ -1,4 +1,4 @@
-"""A frozen CLIP as this project uses it: token states of prompts, and all image tokens, not only the pooled ones.
+"""A frozen CLIP as this project uses it: token states of prompts, and all image tokens, not just the pooled one.
 
 Shape letters: B batch, D text width, P tokens that all prompts share, T image tokens, E embedding width.
 """
@@ -33,9 +33,9 @@ L = TypeVar("L")
 
 
 class Encoder:
-    """An open_clip model, its prompt and its layout. All that it computes is decided by its `fingerprint`.
+    """An open_clip model, its prompt and its layout. Its `fingerprint` covers all that decides what it computes.
 
-    `model` is open_clip's own, in fp32 on the CPU; what computes are copies on each of `devices`.
+    `model` is open_clip's own, in fp32 on the CPU; copies of it on each of `devices` do the computing.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Encoder:
         self.context = tokens.context
         self.prompt = Prompt(prompt, tokens, shares=self.causal)
         self.preprocess_config = _preprocess_config(self.model.visual.preprocess_cfg)
-        *steps, _, _ = image_transform_v2(self.preprocess_config, is_train=False).transforms  # to a tensor, normalise
+        *steps, _, _ = image_transform_v2(self.preprocess_config, is_train=False).transforms  # no ToTensor, Normalize
         self.preprocess = Compose([*steps, PILToTensor()])  # a PIL picture to pixels (3, H, W) uint8
         config = model_config(model)
         self.fingerprint = Fingerprint(
@@ -83,34 +83,34 @@ class Encoder:
         self.text_projection = projection(self.tower, self.width)  # (D, E) fp32
         if layout == "full" and (not self.causal or self.text_projection.shape[1] != self.width):
             raise WrongUse(
-                f"the full layout puts the projected end row on top of the states of a causal tower, and {model} has "
+                f"the full layout needs a causal text tower with states and projections of one width, and {model} has "
                 f"states of width {self.width} and projections of {self.text_projection.shape[1]}"
                 f"{'' if self.causal else ', and looks ahead'}: use --layout compact."
             )
 
     @cached_property
     def text(self) -> CausalTower | PlainTower:
-        """The text tower at work."""
+        """The text tower on the devices."""
         if self.causal:
             return CausalTower(self.tower, self.prompt.prefix, self.devices, self.dtype)
         return PlainTower(self.tower, self.prompt.tokens, self.width, self.devices, self.dtype)
 
     @cached_property
     def visual(self) -> Replicas[Visual]:
-        """The image tower at work. WrongUse for one whose tokens cannot be had."""
+        """The image tower on the devices. WrongUse if it cannot give its tokens."""
         tower = visual_tower(self.model.visual, self.fingerprint.model)
         return Replicas(self.devices, lambda device: Visual(tower, self.preprocess_config, device, self.dtype))
 
     def rows(self, ids: Sequence[int]) -> int:
-        """How many rows the memory of a prompt has in this layout."""
+        """Number of rows in the memory of a prompt, in this layout."""
         return self.context + 1 if self.layout == "full" else len(ids) - len(self.prompt.prefix)
 
     def text_states(self, ids: Sequence[Sequence[int]], done: Done = lambda prompts: None) -> NDArray[np.float16]:
-        """Rows of memories end to end, (Σ rows, D) float16, in the order of `ids` (token ids of prompts).
+        """The rows of all memories, concatenated in the order of `ids` (token ids of prompts): (Σ rows, D) float16.
 
-        Compact: the states from the end of the common prefix to the end token. Full: the projected end-token row, then
-        the states of every position. What is computed together follows from `ids` alone; `done` is told how many
-        prompts are finished.
+        Compact: the states after the common prefix, up to and including the end token. Full: the projected end-token
+        row, then the states of every position. How prompts are batched depends on `ids` alone; `done` is called with
+        the number of prompts just finished.
         """
         if self.layout == "compact":
             return self.text.states(ids, done)
@@ -127,7 +127,7 @@ class Encoder:
         return np.empty((0, self.width), np.float16) if self.layout == "full" else self.text.shared_states()
 
     def pixels(self, data: bytes) -> Tensor:
-        """A picture in a file's bytes as pixels (3, H, W) uint8. Raises ValueError as `decode` does."""
+        """Pixels (3, H, W) uint8 of an encoded picture. Raises ValueError as `decode` does."""
         _, height, width = self.preprocess_config.input_size
         return torch.as_tensor(self.preprocess(decode(data, (width, height))))
 
@@ -138,24 +138,24 @@ class Encoder:
         return T, E
 
     def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
-        """All tokens of pictures, class token first, normed and projected: (B, T, E).
+        """All tokens of pictures after the final norm and the projection, class token first: (B, T, E).
 
-        Pictures are pixels (B, 3, H, W) uint8, or floats that are normalised already. Raises WrongUse for an image
-        tower whose tokens cannot be had.
+        Pictures are pixels (B, 3, H, W) uint8, or floats already normalised. Raises WrongUse if the image tower cannot
+        give its tokens.
         """
         ((_, tokens),) = self.encoded([(None, pictures)])
         return tokens
 
     def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
-        """`image_tokens` of each batch with what came with it, in order, while the caller prepares the next."""
+        """(label, `image_tokens`) of each (label, pictures), in order, while the caller prepares the next."""
         for label, tokens in self.visual.map((label, (pictures,)) for label, pictures in batches):
             yield label, tokens.numpy()
 
 
 def space_encoder(space: Space, pretrained: str | None = None, device: str = "auto") -> Encoder:
-    """The encoder that made a space, as space.json names it; `pretrained` says where its weights lie now.
+    """The encoder that made a space, from space.json; `pretrained` says where to find its weights now.
 
-    Raises DptrError, with the differing fields, if what is found there is another one.
+    Raises DptrError naming the fields that differ if it is no longer the same encoder.
     """
     made = space.fingerprint
     weights = pretrained or made.pretrained
@@ -169,7 +169,7 @@ def space_encoder(space: Space, pretrained: str | None = None, device: str = "au
 
 
 def _preprocess_config(fields: dict[str, Any]) -> PreprocessCfg:
-    """open_clip's own, but a tower that is not square gets the whole picture: a centre crop cuts the ends off words."""
+    """open_clip's own, but a tower that is not square sees the whole picture: a crop would cut the ends off words."""
     config = PreprocessCfg(**fields)
     if isinstance(config.size, int):
         return config
@@ -178,7 +178,7 @@ def _preprocess_config(fields: dict[str, Any]) -> PreprocessCfg:
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, as JSON gives them back."""
+    """Tuples as lists, which is what JSON gives back."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
@@ -196,7 +196,7 @@ def text_width(tower: Any) -> int:
 
 
 def projection(tower: Any, width: int) -> Tensor:
-    """(D, E) fp32 that makes the text feature out of the end token's state; (D, 0) if no such matrix does."""
+    """The matrix (D, E) fp32 from the end token's state to the text feature; (D, 0) if the model has none."""
     if not hasattr(tower, "text_projection"):
         return torch.empty(width, 0)
     weight = tower.text_projection

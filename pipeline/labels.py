@@ -1,6 +1,6 @@
-"""From raw text to labels: cleaned as the released DPTR code does or kept as they are, every loss counted by reason.
+"""From raw text to labels: cleaned as in the released DPTR code or kept in Unicode, every loss counted by reason.
 
-Labels are counted in a temporary database on the disk, so a source may be larger than the memory.
+Labels are counted in a temporary database on disk, so a source may be larger than memory.
 """
 
 import sqlite3
@@ -13,10 +13,10 @@ from sources.cleaning import MAX_LENGTH, clean, clean_unicode
 
 
 class Labels:
-    """Unique labels in the order of their first appearance, and what became of the rest.
+    """Unique labels in order of first appearance, and what became of the rest.
 
-    `read` lines came in; iterating gives (label, occurrences); `dropped` counts lines lost by reason; `altered` counts
-    lines kept with fewer or other characters than they had.
+    Iterating gives (label, occurrences). `read` counts the lines read, `dropped` the lines lost, by reason, and
+    `altered` the lines kept with characters removed or replaced.
     """
 
     def __init__(self, texts: Iterable[str], max_length: int, keep_unicode: bool) -> None:
@@ -39,13 +39,13 @@ class Labels:
         yield from self.database.execute("SELECT label, count FROM labels ORDER BY number")
 
     def report(self) -> str:
-        """One line for a person."""
+        """A one-line summary for the user."""
         losses = [f"{n:,} {reason}" for reason, n in self.dropped.items()]
         losses += [f"{self.altered:,} altered by folding to ASCII"] * bool(self.altered)
         return f"{self.read:,} read, {len(self):,} different labels" + "".join(f"; {x}" for x in losses)
 
     def _cleaned(self, texts: Iterable[str], max_length: int) -> Iterator[str]:
-        from tqdm import tqdm  # not above: the command line reads MAX_LENGTH before anything is loaded
+        from tqdm import tqdm  # here, because the command line needs MAX_LENGTH before anything is loaded
 
         for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
             self.read += 1
@@ -68,19 +68,19 @@ PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -32768;"  # at most 32 M
 
 
 def scratch(tables: str) -> sqlite3.Connection:
-    """A connection to new tables, which nobody else sees."""
-    database = sqlite3.connect("", check_same_thread=False)  # whichever thread collects the garbage closes it
+    """A connection to new tables in a temporary database of its own."""
+    database = sqlite3.connect("", check_same_thread=False)  # closed by whichever thread collects the garbage
     database.executescript(PAGES + tables)
     return database
 
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Turns a refusal of the database, which is nearly always a full disk, into a sentence."""
+    """Turns an error of the database, nearly always a full disk, into a DptrError that says what to do."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise DptrError(
             f"the list of words did not fit into temporary files ({error}): "
-            "set SQLITE_TMPDIR to a folder with more room. The cache is as it was."
+            "set SQLITE_TMPDIR to a folder with more room. The cache is unchanged."
         ) from error

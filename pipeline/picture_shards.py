@@ -1,7 +1,8 @@
-"""Pictures to shards of tokens, as banks and frozen crops both need it.
+"""Turns pictures into shards of tokens, for banks and for frozen crops.
 
 Pictures are decoded and preprocessed by threads ahead of the encoder, encoded in batches, and committed a shard at a
-time. Decoding and resizing leave Python's lock alone, so threads do what processes would, without copies between them.
+time. Decoding and resizing release Python's global lock, so threads are as fast as processes and need no copies
+between them.
 """
 
 import os
@@ -23,7 +24,7 @@ from pipeline.commit import committing
 from sources.ahead import ahead, mapped_ahead
 from sources.pictures import DECODING
 
-BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more leave a CPU's caches, fewer a GPU idle
+BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more overflow a CPU's caches, fewer leave a GPU idle
 L = TypeVar("L")
 
 
@@ -38,7 +39,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (3, H, W), preprocessed."""
+    """A preprocessed picture (3, H, W)."""
 
     name: str
     key: bytes
@@ -46,26 +47,26 @@ class Picture:
 
 
 class Tower(Protocol):
-    """What makes tokens of pictures: an encoder, or its image tower alone at another size."""
+    """Turns pictures into tokens: an encoder, or its image tower alone at another size."""
 
     device: torch.device  # where it computes, or the first of several
 
     def pixels(self, data: bytes) -> Tensor:
-        """A picture in a file's bytes as pixels (3, H, W) uint8. ValueError with a reason if it cannot be read."""
+        """Pixels (3, H, W) uint8 of an encoded picture. ValueError with a reason if it cannot be read."""
 
     def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
-        """Tokens (B, T, E) of pixels (B, 3, H, W), each batch with what came with it, in order."""
+        """(label, tokens (B, T, E)) of each batch (label, pixels (B, 3, H, W)), in order."""
 
 
 def embed_into(
     bank: Bank, tower: Tower, photos: Iterable[tuple[str, bytes]], shape: tuple[int, int], tally: Tally
 ) -> None:
-    """Add the pictures (name, encoded bytes) that the bank has not yet, with `shape` (T, E) values each.
+    """Add the pictures (name, encoded bytes) that the bank does not have yet; each gives (T, E) = `shape` values.
 
-    Encoded in batches and committed in shards, which no batch crosses. DptrError if those in it were decoded otherwise.
+    A shard holds whole batches. DptrError if the bank's pictures were decoded differently.
     """
     _check_decoding(bank)
-    most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures of a shard
+    most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
     pictures = ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)
     encoded = tower.encoded((batch, torch.stack([p.pixels for p in batch])) for batch in pictures)
@@ -78,11 +79,11 @@ def embed_into(
 
 
 def _check_decoding(bank: Bank) -> None:
-    """Words do not depend on how pictures are decoded, so it is the bank that says how, and not its space."""
+    """The bank, not the space, records how pictures were decoded, since words do not depend on it."""
     if bank.entries and (before := bank.decoding()) != DECODING:
-        then, option = before or "not written down", {"banks": "--drop-bank", "crops": "--drop-crops"}
+        then, option = before or "not recorded", {"banks": "--drop-bank", "crops": "--drop-crops"}
         raise DptrError(
-            f"the pictures in {bank.folder} were decoded in another way than now (then: {then}; now: {DECODING}): drop "
+            f"the pictures in {bank.folder} were decoded differently from now (then: {then}; now: {DECODING}): drop "
             f"them with dptr cache gc {option[bank.folder.parent.name]} {bank.name}, and run this command again."
         )
 

@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 from cache.errors import DptrError, WrongUse
 
-if TYPE_CHECKING:  # the command line wants PROMPT before anything heavy is loaded
+if TYPE_CHECKING:  # the command line needs PROMPT before anything heavy is loaded
     from pipeline.tokenizer import Tokenizer
 
 PROMPT = "a photo of a '{label}'"  # of the released DPTR code
 
-# What may begin a label, as far as the tokenizer's splitting rules tell beginnings apart: letters, digits, each kind of
+# Every way to begin a label that the tokenizer's splitting rules can tell apart: letters, digits, each kind of
 # punctuation, a letter beyond ASCII, and the English endings ('s, 't, 're, ...) that merge with an opening quote.
 _BEGINNINGS = [*string.ascii_letters, *string.digits, *string.punctuation, "é", "汉", "re", "ve", "ll", "一"]
 
 
 class Prompt:
-    """A template with the place `{label}`, and what makes token ids of it."""
+    """A template with the placeholder `{label}`, and the tokenizer that turns it into ids."""
 
     def __init__(self, template: str, tokens: "Tokenizer", shares: bool = True) -> None:
-        """Without `shares` no state is alike in all prompts, and `prefix` is empty.
+        """`prefix` holds the tokens that all prompts begin with; without `shares` no state can be shared: it is empty.
 
         Raises WrongUse for a template that cannot work.
         """
         if template.count("{label}") != 1:
-            raise WrongUse(f"the prompt {template!r} must hold the place {{label}} exactly once.")
+            raise WrongUse(f"the prompt {template!r} must contain {{label}} exactly once.")
         self.template = template
         self.tokens = tokens
         prefix = _common_prefix([self.ids(b) for b in _BEGINNINGS])
@@ -38,7 +38,7 @@ class Prompt:
         return self.tokens.ids(self.template.replace("{label}", label))
 
     def check(self, label: str, ids: Sequence[int]) -> None:
-        """DptrError if this prompt does not begin as all others do, so that its memory cannot share their prefix."""
+        """DptrError if this prompt does not begin like all others: its memory could not share their prefix."""
         if list(ids[: len(self.prefix)]) != self.prefix:
             raise DptrError(
                 f"the label '{label}' changes how the prompt before it is tokenised, so its memory cannot be stored "

@@ -1,6 +1,6 @@
 """From labels to prompts: each prompt once, and which labels point at it.
 
-Prompts are kept beside the labels, in their temporary database, so that no list of them is ever held in memory.
+Prompts are kept in the labels' temporary database, so that memory never holds a list of them.
 """
 
 from array import array
@@ -17,7 +17,7 @@ from cache.memories import Memories, key_of
 from pipeline.encoder import Encoder
 from pipeline.labels import Labels
 
-PAGE = 1 << 14  # labels or prompts looked at together
+PAGE = 1 << 14  # labels or prompts handled at a time
 T = TypeVar("T")
 TABLES = """
     DROP TABLE IF EXISTS prompts; CREATE TABLE prompts (number INTEGER PRIMARY KEY, key BLOB UNIQUE, ids BLOB);
@@ -29,13 +29,13 @@ TABLES = """
 class Prompts:
     """The prompts of all labels that fit into the encoder's context.
 
-    `labels` is the number of these labels, `dropped` counts the lines of others by reason; `len` is the number of
-    prompts, and `bytes` what their states take on the disk.
+    `labels` is the number of these labels; `dropped` counts the lines of all others, by reason. `len` is the number of
+    prompts, and `bytes` the size of their states on disk.
     """
 
     def __init__(self, labels: Labels, encoder: Encoder) -> None:
         """DptrError for a label that cannot be stored in the encoder's layout."""
-        self._labels = labels  # whose database is closed with them
+        self._labels = labels  # kept, because their database closes with them
         self._database = labels.database
         self._database.executescript(TABLES)
         self._encoder = encoder
@@ -58,12 +58,12 @@ class Prompts:
         return self._encoder.rows(ids) * self._encoder.width * 2
 
     def missing(self, memories: Memories) -> Iterator[tuple[bytes, list[int]]]:
-        """(key, token ids) of those that are not in the cache, in the order in which their labels came."""
+        """(key, token ids) of prompts that are not in the cache, in the order of their labels."""
         for key, ids in self._missing(memories, "ids"):
             yield key, array("i", ids).tolist()
 
     def missing_size(self, memories: Memories) -> tuple[int, int]:
-        """How many these are, and the bytes of their states."""
+        """How many prompts are not in the cache, and the bytes of their states."""
         lengths = Counter(length for _, length in self._missing(memories, "length(ids) / 4"))
         return lengths.total(), sum(count * self.size(range(n)) for n, count in lengths.items())
 
@@ -100,7 +100,7 @@ class Prompts:
 
 
 def pages(items: Iterable[T]) -> Iterator[list[T]]:
-    """Lists of PAGE items."""
+    """Lists of up to PAGE items."""
     items = iter(items)
     while page := list(islice(items, PAGE)):
         yield page

@@ -1,7 +1,7 @@
-"""What is stored once a space: the encoder's constants, and a self-test that tells whether it still computes the same.
+"""What each space stores once: the encoder's constants, and a self-test of whether it still computes the same.
 
-The fingerprint covers what the encoder is; the self-test, what it computes here and now: another version of torch, of
-the tokenizer or of the resizing of pictures shows in it. `dptr cache verify --encoder` runs it.
+The fingerprint covers what the encoder is. The self-test covers what it computes here and now: it notices when another
+version of torch, the tokenizer or pillow changes the result. `dptr cache verify --encoder` runs it.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ from cache.space import Space
 from pipeline.encoder import Encoder, space_encoder
 
 LABELS = ["street", "Hello", "EXIT", "1984", "$4.99", "12:30", "don't", "a", "Llanfairpwllgwyngyll", "it's-me@home.org"]
-AGREE = {"fp32": 0.9999, "bf16": 0.999}  # smallest cosine of a row; stored rows are rounded to float16
+AGREE = {"fp32": 0.9999, "bf16": 0.999}  # smallest cosine allowed for a row; stored rows are rounded to float16
 
 
 def constants(encoder: Encoder) -> dict[str, NDArray[Any]]:
@@ -34,16 +34,16 @@ def constants(encoder: Encoder) -> dict[str, NDArray[Any]]:
     try:
         found["selftest_tokens"] = _tokens(encoder, picture)
         found["selftest_picture"] = picture
-    except WrongUse:  # a tower whose tokens cannot be had is no reason against embedding text with it
+    except WrongUse:  # text can still be embedded when the image tower cannot give its tokens
         pass
     return found
 
 
 def check(space: Space, pretrained: str | None = None, device: str = "auto") -> dict[str, float]:
-    """Smallest cosines of the rows that the space's encoder gives now and those it gave: "text", and "image" if stored.
+    """The smallest cosine between a row computed now and the stored one: for "text", and for "image" if stored.
 
-    The encoder is the one that space.json names; `pretrained` says where its weights lie now. Raises DptrError, with
-    the differing fields, if that is another encoder, or if the rows are others.
+    `pretrained` says where to find the weights of the space's encoder now. Raises DptrError if it is no longer the same
+    encoder, naming the fields that differ, or if its rows have changed.
     """
     encoder = space_encoder(space, pretrained, device)
     stored = space.constants()
@@ -55,9 +55,9 @@ def check(space: Space, pretrained: str | None = None, device: str = "auto") -> 
     for what, cosine in found.items():
         if cosine < AGREE[space.fingerprint.compute]:
             raise DptrError(
-                f"the encoder of {space.name} does not compute what it did: the smallest cosine of its {what} features "
-                f"and those stored is {cosine:.6f}. The versions of torch, open_clip and pillow may be others now: "
-                "embed again into a new --cache, or go back to those."
+                f"the encoder of {space.name} no longer computes what it did (smallest cosine between its {what} "
+                f"features and the stored ones: {cosine:.6f}): go back to the versions of torch, open_clip and pillow "
+                "that made the space, or embed again into a new --cache."
             )
     return found
 
@@ -76,6 +76,6 @@ def _agreement(stored: NDArray[np.float16], now: NDArray[np.float16]) -> float:
 
 
 def _picture() -> NDArray[np.uint8]:
-    """Ramps and a fine pattern, (150, 210, 3): resizing it another way changes it."""
+    """Ramps and a fine pattern, (150, 210, 3), so that another way of resizing shows."""
     y, x = np.mgrid[:150, :210]
     return np.stack([x, y * 255 // 149, (x * y) % 256], -1).astype(np.uint8)

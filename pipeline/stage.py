@@ -1,6 +1,4 @@
-"""What both embedding stages share: the encoder's space in the cache, the plan that is shown before work starts, and
-shards that are committed while the next is computed.
-"""
+"""What the embedding stages share: the encoder's space in the cache, and the plan shown before work starts."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,16 +13,16 @@ from cache.space import Space, complete_space, spaces
 from pipeline.encoder import Encoder
 from pipeline.selftest import constants
 
-Say = Callable[[str], None]  # shows a line to a person
+Say = Callable[[str], None]  # shows the user a line
 T = TypeVar("T")
 MARGIN = 64 << 20  # bytes of disk left free beyond what is planned
 
 
 @contextmanager
 def writing_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Iterator[Space]:
-    """The space of this encoder, locked and complete, made if it is the first time; says how it differs from others.
+    """Yields this encoder's space, locked and complete. A new space is created, and how it differs from others is said.
 
-    DptrError, and nothing made, if a new space has no room for `needed` bytes.
+    DptrError, and nothing created, if there is no room for a new space of `needed` bytes.
     """
     fingerprint = encoder.fingerprint
     others = spaces(cache)
@@ -33,7 +31,7 @@ def writing_space(cache: Path, encoder: Encoder, needed: int, say: Say) -> Itera
     if not same:
         for space in others:
             differing = "; ".join(fingerprint.differences(space.fingerprint)[:4])
-            say(f"a new space beside {space.name}, because they differ (this encoder / that space): {differing}")
+            say(f"a new space beside {space.name}, which differs (this encoder / that space): {differing}")
         check_room(cache, needed + MARGIN)
         make_folder(folder)
     with lock(folder):
@@ -45,7 +43,7 @@ def say_encoder(encoder: Encoder, space: Space, say: Say) -> None:
     several = f", {len(encoder.devices)} devices" * (len(encoder.devices) > 1)
     say(f"space {space.name} ({encoder.device.type}, {encoder.precision}{several})")
     if not encoder.causal:
-        say("tokens of this text tower look ahead, so each prompt is computed whole: expect it to take much longer")
+        say("tokens of this text tower look ahead, so each prompt is computed in full: this takes much longer")
     seed = encoder.fingerprint.untrained_seed
     if seed is not None:
         say(f"the encoder's weights are UNTRAINED (seed {seed}): good for trying the pipeline, not for results")
@@ -64,7 +62,7 @@ def check_room(cache: Path, needed: int) -> int:
 
 
 def size(count: float) -> str:
-    """Bytes for a person: 1.2 GB.
+    """Bytes in readable form: 1.2 GB.
 
     >>> size(1_234_567_890)
     '1.2 GB'

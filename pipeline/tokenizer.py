@@ -8,20 +8,20 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from cache.errors import DptrError, WrongUse
 
-KNOWN = 1 << 16  # pieces of text remembered at most, so that memory does not grow with the source
+KNOWN = 1 << 16  # most pieces of text remembered, so that memory does not grow with the source
 NEVER = 1 << 30  # the rank of a pair that is not merged
 
 
 class Tokenizer(Protocol):
-    """A tokenizer."""
+    """Turns text into token ids."""
 
-    name: str  # what of it decides ids, for the fingerprint
-    pad: int  # what stands behind the end
-    context: int  # positions of a text tower
-    size: int  # ids there are
+    name: str  # whatever decides its ids, for the fingerprint
+    pad: int  # the id after the end token
+    context: int  # positions of the text tower
+    size: int  # number of ids
 
     def ids(self, text: str) -> list[int]:
-        """Token ids from start to end token. They may be more than the context."""
+        """Token ids from start to end token, possibly more than the context."""
 
 
 class BytePairs:
@@ -37,7 +37,7 @@ class BytePairs:
         self._tokenizer, self._lower = tokenizer, clean == "_clean_lower"
         self._quick = clean in ("_clean_lower", "_clean_whitespace")
         self._pieces: dict[str, list[int]] = {}
-        self._special = {token: token for token in tokenizer.cache}  # all that a new tokenizer remembers
+        self._special = {token: token for token in tokenizer.cache}  # what a fresh tokenizer remembers
 
     def ids(self, text: str) -> list[int]:
         """As in Tokenizer."""
@@ -60,7 +60,7 @@ class BytePairs:
         return ids
 
     def _merged(self, token: str) -> list[int]:
-        """One pair at a time, the one that was learnt first; the pairs within it were learnt before it."""
+        """Merges one pair at a time, the earliest learnt first; the pairs inside a pair were learnt before it."""
         ranks, parts = self._tokenizer.bpe_ranks, [*token[:-1], f"{token[-1]}</w>"]
         found = [ranks.get(pair, NEVER) for pair in pairwise(parts)]
         while found and (best := min(found)) != NEVER:
@@ -93,17 +93,17 @@ class HuggingFace:
 
 
 def tokenizer_of(model: str) -> Tokenizer:
-    """What turns text into ids for an open_clip model. WrongUse for a tokenizer not known here, or not installed;
-    DptrError if its files cannot be fetched.
+    """The tokenizer of an open_clip model. WrongUse if it is not supported or not installed; DptrError if its files
+    cannot be fetched.
     """
     try:
         tokenizer = open_clip.get_tokenizer(model)
     except ImportError as error:
         raise WrongUse(f"the tokenizer of {model} needs transformers: pip install 'dptr[multilingual]'.") from error
-    except Exception as error:  # whatever a hub that cannot be reached ends in
+    except Exception as error:  # an unreachable hub may raise anything
         raise DptrError(f"the tokenizer of {model} could not be fetched or loaded: {error}") from error
     if isinstance(tokenizer, SimpleTokenizer):
         return BytePairs(tokenizer)
     if isinstance(tokenizer, HFTokenizer) and not tokenizer.tokenizer_mode:
         return HuggingFace(tokenizer)
-    raise WrongUse(f"{model} has a tokenizer ({type(tokenizer).__name__}) that is not known here: choose another one.")
+    raise WrongUse(f"{model} has a tokenizer ({type(tokenizer).__name__}) that dptr does not know: choose another one.")

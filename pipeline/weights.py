@@ -1,7 +1,7 @@
 """Builds an open_clip model with the weights asked for, or says in one sentence why it cannot.
 
 What open_clip only warns about is an error here: GELU where the weights were trained with QuickGELU gives features
-that are wrong by a little everywhere.
+that are slightly wrong everywhere.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def untrained_seed(pretrained: str) -> int | None:
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """open_clip's configuration of a model, those shipped here included. WrongUse if there is none of that name."""
+    """open_clip's configuration of a model, or that of a shipped one. WrongUse if there is no such model."""
     open_clip.add_model_config(_MODELS)
     try:
         config = open_clip.get_model_config(model)
@@ -65,7 +65,7 @@ def build_model(model: str, pretrained: str) -> Any:
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed or 0)
         try:
-            # all weights are those asked for: none of a text tower's own come from the hub beside them
+            # only the weights asked for: a text tower must not fetch its own from the hub
             built = open_clip.create_model(
                 model, pretrained=None if seed is not None else pretrained, pretrained_hf=False
             )
@@ -75,7 +75,7 @@ def build_model(model: str, pretrained: str) -> Any:
             if tag:
                 raise DptrError(
                     f"the weights '{pretrained}' of {model} could not be fetched or loaded: {_line(error)} "
-                    "Give a local file with --pretrained FILE, or --pretrained untrained:0 for a trial without."
+                    "Give a local file with --pretrained FILE, or --pretrained untrained:0 for a trial."
                 ) from error
             raise WrongUse(f"{model} cannot be built with the weights {pretrained}: {_line(error)}") from error
     return built.eval().requires_grad_(False)
@@ -91,10 +91,10 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def _shipped(model: str) -> str:
-    """The file of a model's weights that comes with dptr. WrongUse if none does."""
+    """The file of weights that dptr ships for a model. WrongUse if there is none."""
     path = _MODELS / f"{model}.safetensors"
     if not path.is_file():
-        raise WrongUse(f"no weights of {model} come with dptr: name some with --pretrained (tags: {_tags(model)}).")
+        raise WrongUse(f"dptr ships no weights for {model}: name some with --pretrained (tags: {_tags(model)}).")
     return str(path)
 
 
@@ -115,7 +115,7 @@ def _check_quick_gelu(model: str, pretrained: str, tag: dict[str, Any], quick_ge
 
 
 def _is_openai_archive(path: Path) -> bool:
-    """OpenAI published TorchScript archives; nobody else's CLIP weights come so, and all theirs are QuickGELU."""
+    """OpenAI alone published CLIP weights as TorchScript archives, and all of them use QuickGELU."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -124,7 +124,7 @@ def _is_openai_archive(path: Path) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without open_clip's log lines: what matters of them is an error or said by the caller."""
+    """Silences open_clip's log lines: what matters in them is raised as an error or said by the caller."""
     logging.disable(logging.ERROR)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What tests share: a tiny real CLIP, a cache made with it, and the development data where it is at hand."""
+"""What tests share: a tiny real CLIP, a cache made with it, and the development data if it is there."""
 
 import io
 import json
@@ -91,7 +91,7 @@ def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
 
 @pytest.fixture
 def say():
-    """Collects what a person would be told."""
+    """Collects what the user would be told."""
     lines: list[str] = []
 
     def collect(text: str) -> None:

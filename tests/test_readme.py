@@ -1,4 +1,4 @@
-"""The README's and the docs' commands do what they say, typed as a new user would."""
+"""The commands of the README and the docs do what they say, typed as by a new user."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Real words and photographs, where the development data is beside the checkout."""
+"""Real words and photographs, if the development data lies beside the checkout."""
 
 from dataclasses import replace
 from itertools import islice
@@ -57,7 +57,7 @@ def test_photographs_and_crops_become_a_bank(shared, encoder, tmp_path, say, sou
 
 
 def test_shipped_encoder_finds_the_words_of_crops_it_never_saw(shared):
-    """On all of ic03_val, each of its labels among 1,000 words; the share stands in wordclip's card."""
+    """On all of ic03_val, each of its labels among 1,000 words; the share is in wordclip's model card."""
     crops = Crops.joined(read_crops([shared / "words" / "ic03_val"]))
     lexicon = words(str(shared / "corpora" / "mjsynth_lexicon.txt"), Reading())
     choice = list(dict.fromkeys([*crops.labels, *islice(lexicon, 0, None, 88)]))[:1000]

@@ -33,7 +33,7 @@ def test_files_stay_readable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_what_is_public_says_what_it_is(path):
-    """Every module, class and function without a leading underscore, but for those whose name and type say it all."""
+    """Every module, class and function without a leading underscore, except those whose name and type say it all."""
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree) or not tree.body
     for node in tree.body:

@@ -2,7 +2,7 @@
 
     python -m wordclip --words FILE --fonts DIR --photos DIR --crops LMDB --watch LMDB --out DIR
 
-Stopped and started again it goes on where it was.
+If it is stopped, the same command goes on where it was.
 """
 
 import json
@@ -29,25 +29,25 @@ from wordclip.words import WordSampler, kept_words, read_list
 from wordclip.write import write_weights
 
 ALWAYS = {chr(n) for n in range(33, 127)} | set("£€¥")
-REAL, OTHERS = 0.16, 0.5  # shares of a batch: real crops in it, words without a picture beside it
-LEAST_FONTS = 20  # that must draw a character for words with it to be used
-LEAST_SEEN = 30  # times a character must be met to be a class of its own in the heads
+REAL, OTHERS = 0.16, 0.5  # of a batch: share of real crops in it, and words without a picture added to it
+LEAST_FONTS = 20  # fonts that must draw a character before words with it are used
+LEAST_SEEN = 30  # times a character must occur to get a class of its own in the heads
 
 
 def main(
     words: list[Path] = typer.Option(
-        ..., exists=True, dir_okay=False, help="Lists of words, one a line; log10 frequency after a tab, if known."
+        ..., exists=True, dir_okay=False, help="Lists of words, one per line; log10 frequency after a tab, if known."
     ),
-    fonts: list[str] = typer.Option(..., help="Folders with .ttf and .otf files, searched through and through."),
+    fonts: list[str] = typer.Option(..., help="Folders with .ttf and .otf files, searched recursively."),
     photos: list[str] = typer.Option(..., help="Photographs to put behind words: folders, tars, LMDBs."),
-    crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are trained on."),
-    watch: list[Path] = typer.Option([], help="LMDBs of real word crops that are only measured on."),
+    crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are for training."),
+    watch: list[Path] = typer.Option([], help="LMDBs of real word crops that are only for measuring."),
     out: Path = typer.Option(..., help="Folder for pictures, state, weights and figures."),
-    pictures: int = typer.Option(800_000, help="Pictures drawn ahead; 12 kB each."),
-    minutes: float = typer.Option(90, help="Minutes of training, over all starts."),
-    batch: int = typer.Option(64, help="Pictures in a step at first; later twice as many. A GPU takes many more."),
-    seed: int = typer.Option(0, help="Of words, pictures, weights and batches."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda."),
+    pictures: int = typer.Option(800_000, help="Pictures to draw ahead; 12 kB each."),
+    minutes: float = typer.Option(90, help="Minutes of training, over all restarts."),
+    batch: int = typer.Option(64, help="Pictures per step at first, later twice as many. A GPU takes many more."),
+    seed: int = typer.Option(0, help="Seed of words, pictures, weights and batches."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Draw, train, write, measure."""
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def main(
     wanted = sorted(ALWAYS | {c for text in lists for c in text + text.upper() if c.isprintable() and not c.isspace()})
     able = find_fonts(fonts, wanted)
     if not able:
-        raise WrongUse(f"no legible font lies under {', '.join(fonts)}.")
+        raise WrongUse(f"there is no legible font under {', '.join(fonts)}: name another folder with --fonts.")
     drawn_by = Counter(c for font in able for c in font.characters)
     usual = {c for c, count in drawn_by.items() if count >= min(LEAST_FONTS, len(able))}
     entries = [read_list(path, usual) for path in words]
@@ -104,7 +104,7 @@ def main(
 def _drawn(
     entries: list[list[tuple[str, float]]], known: list[str], fonts: list[Font], grounds: list[Picture], seed: int
 ) -> Crops:
-    """Pictures of 4,000 words that were never trained on, neither drawn nor as a crop, in the same fonts."""
+    """Pictures of 4,000 words in the same fonts, none of which training ever drew or met as a crop."""
     rng, seen = random.Random(f"measure {seed}"), {label.casefold() for label in known}
     able = [word for word in kept_words(entries, 8 * CHOICE, seed + 1) if word.casefold() not in seen]
     labels = able[: 4 * CHOICE]
@@ -118,5 +118,5 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("error: stopped; the same command goes on from what was saved last", file=sys.stderr)
+        print("error: stopped; the same command goes on from the last save", file=sys.stderr)
         sys.exit(130)

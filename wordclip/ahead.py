@@ -1,4 +1,4 @@
-"""Draws pictures ahead of training, into one array that is then read in any order."""
+"""Draws pictures ahead of training into one array, which can then be read in any order."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ CHUNK = 1000  # words drawn from one seed, so that the pictures do not depend on
 
 
 def photographs(sources: Sequence[str], shortest: int = 96) -> list[Picture]:
-    """Photographs (H, W, 3) uint8 with a shorter side of `shortest`; what cannot be decoded is left out."""
+    """Photographs (H, W, 3) uint8, shorter side `shortest` pixels; those that cannot be decoded are left out."""
     found = []
     for source in sources:
         for _, data in photos(source):
@@ -36,7 +36,7 @@ def photographs(sources: Sequence[str], shortest: int = 96) -> list[Picture]:
 def draw_ahead(
     folder: Path, count: int, sampler: WordSampler, fonts: Sequence[Font], grounds: Sequence[Picture], seed: int
 ) -> None:
-    """Writes pictures.npy (count, 32, 128, 3) uint8 and words.txt, one word a line, with all cores."""
+    """Writes pictures.npy (count, 32, 128, 3) uint8 and words.txt, one word per line, on all cores."""
     global _work
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-count // CHUNK) * CHUNK
@@ -51,7 +51,7 @@ def draw_ahead(
             words.writelines(word + "\n" for word in drawn)
             bar.update(CHUNK)
     pictures.flush()
-    (folder / "words.txt.part").rename(folder / "words.txt")  # its presence says that all is there
+    (folder / "words.txt.part").rename(folder / "words.txt")  # its presence means that everything is there
 
 
 def drawn_ahead(folder: Path) -> tuple[NDArray[np.uint8], list[str]]:

@@ -19,18 +19,18 @@ from wordclip.words import WordSampler
 
 @dataclass
 class Batch:
-    """What one step is trained on."""
+    """What one step trains on."""
 
     pictures: Tensor  # (B, 32, 128, 3) uint8, the last `real` of them real crops
     real: int
-    words: list[str]  # B, of which no two differ in case only
+    words: list[str]  # B, no two of which differ only in case
     ids: list[list[int]]  # their prompts
     others: list[str]  # words without a picture
     other_ids: list[list[int]]
 
 
 class Batches:
-    """Batch number `step` is a function of seed, step and size alone, so that training can go on from any."""
+    """Batch number `step` depends on seed, step and size alone, so that training can go on from any step."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Batches:
         others: float,
         seed: int,
     ) -> None:
-        """`real` and `others` are shares of a batch: real crops in it, and words without a picture beside it."""
+        """As shares of a batch, `real` is the real crops in it, `others` the words without a picture added to it."""
         self.pictures, self.words = drawn
         self.crops, self.sampler, self.prompt = crops, sampler, prompt
         self.batch = 64  # pictures; the training changes it as it goes
@@ -63,7 +63,7 @@ class Batches:
         return Batch(pictures, len(cropped), words, self._prompts(words), others, self._prompts(others))
 
     def ahead(self, step: int, depth: int = 8) -> Iterator[Batch]:
-        """Batches from `step` on, made by a thread that is `depth` ahead."""
+        """Batches from `step` on, made by a thread up to `depth` batches ahead."""
         return mapped_ahead(self.make, count(step), 1, depth)
 
     def _prompts(self, words: Sequence[str]) -> list[list[int]]:
@@ -74,7 +74,10 @@ class Batches:
 
 
 def _different(words: Sequence[str], wanted: int, taken: set[str], rng: random.Random) -> list[int]:
-    """Places of `wanted` words that differ from each other and from those taken, which they join; fewer of few."""
+    """Places of `wanted` words, or fewer if they run out, that differ in more than case from each other and `taken`.
+
+    The words are added to `taken`.
+    """
     chosen: list[int] = []
     for _ in range(50 * wanted):
         if len(chosen) == wanted:
@@ -87,7 +90,7 @@ def _different(words: Sequence[str], wanted: int, taken: set[str], rng: random.R
 
 
 def augmented(pictures: Tensor, real: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalised float pictures (B, 3, 32, 128): colours shifted, the last `real` of them also moved and turned."""
+    """Normalised float pictures (B, 3, 32, 128): all with changed colours, the last `real` also moved and turned."""
     x = pictures.permute(0, 3, 1, 2).float() / 255
     if real:
         x = torch.cat([x[:-real], _moved(x[-real:])])
@@ -101,7 +104,7 @@ def augmented(pictures: Tensor, real: int, mean: Sequence[float], std: Sequence[
 
 
 def plain(pictures: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalised float pictures (B, 3, 32, 128) of uint8 ones (B, 32, 128, 3), otherwise as they are."""
+    """Normalised float pictures (B, 3, 32, 128) from uint8 ones (B, 32, 128, 3), otherwise unchanged."""
     return _normalised(pictures.permute(0, 3, 1, 2).float() / 255, mean, std)
 
 
@@ -110,7 +113,7 @@ def _normalised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tenso
 
 
 def _moved(x: Tensor) -> Tensor:
-    """Scaled, shifted, slanted and turned by a little."""
+    """Slightly scaled, shifted, slanted and turned."""
     B = len(x)
     noise = torch.randn(B, 6, device=x.device)
     across = torch.stack([1 + 0.05 * noise[:, 0], 0.03 * noise[:, 1], 0.03 * noise[:, 2]], 1)

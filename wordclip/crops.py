@@ -1,4 +1,4 @@
-"""Real word crops out of the field's LMDBs, as arrays."""
+"""Real word crops from the field's LMDBs, as arrays."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ HELD_OUT = 0.10  # share of crops, by the hash of their bytes, that are never tr
 
 @dataclass
 class Crops:
-    """Pictures of words with what stands on them."""
+    """Pictures of words with their labels."""
 
     pictures: NDArray[np.uint8]  # (N, 32, 128, 3)
     labels: list[str]
@@ -36,10 +36,10 @@ class Crops:
 
 
 def read_crops(folders: Iterable[Path]) -> tuple[Crops, Crops]:
-    """(for training, held out) of LMDBs, stretched to 32 x 128, spaces stripped from labels; broken ones left out."""
+    """(training, held-out) crops, stretched to 32 x 128, spaces stripped from labels; broken ones are left out."""
     pictures, labels, kept = [], [], []
     for folder in folders:
-        named = list(lmdb_labels(folder))  # all at once: an LMDB is not opened twice in one process
+        named = list(lmdb_labels(folder))  # first: one process cannot have an LMDB open twice
         for (_, data), label in zip(lmdb_pictures(folder), named, strict=True):
             label = "".join(label.split())
             try:

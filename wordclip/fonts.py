@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFont
 
 SIZE = 40  # points; words are scaled to the picture afterwards
-LEGIBLE = 0.6  # share of letters and digits that must look most like themselves among the reference fonts'
+LEGIBLE = 0.6  # least share of characters whose nearest shape in the reference fonts is the same character
 REFERENCES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "LiberationSans-Regular.ttf")
 _CHECKED = ascii_uppercase + digits
 _MISSING = "\U000e0fff"  # no font has a glyph here
@@ -28,12 +28,12 @@ class Font:
         return self.characters.issuperset(word)
 
 
-PILLOWS = Font("", frozenset(printable.strip()))  # Aileron, which is inside Pillow: never trained on
+PILLOWS = Font("", frozenset(printable.strip()))  # Aileron, which comes with Pillow: never trained on
 
 
 @cache
 def loaded(path: str) -> ImageFont.FreeTypeFont:
-    """The font file at SIZE; of no path, Pillow's own font."""
+    """The font file at SIZE; Pillow's own font if the path is empty."""
     if not path:
         own = ImageFont.load_default(SIZE)
         assert isinstance(own, ImageFont.FreeTypeFont)
@@ -42,9 +42,9 @@ def loaded(path: str) -> ImageFont.FreeTypeFont:
 
 
 def find_fonts(folders: Iterable[str], characters: Sequence[str]) -> list[Font]:
-    """Every legible .ttf and .otf below `folders`, with those of `characters` that it draws, in order of file name.
+    """Every legible .ttf and .otf below `folders`, by file name, each with those of `characters` that it draws.
 
-    A font that draws capitals for small letters counts as drawing capitals only: a picture of it shows no small ones.
+    A font that draws small letters as capitals counts as drawing capitals only.
     """
     files = {p.name: p for folder in sorted(folders) for p in sorted(Path(folder).rglob("*.[to]tf"))}
     references = [shapes for name in REFERENCES if name in files and (shapes := _shapes(str(files[name]))) is not None]

@@ -1,4 +1,4 @@
-"""How often the right word of 1,000 is found, from a picture and back; and how far the two spaces lie apart."""
+"""How often a picture finds its word among 1,000, and a word its picture; and how far the two spaces lie apart."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from wordclip.crops import Crops
 from wordclip.model import image_features, text_features
 
 CHOICE = 1000
-SEEN = (0, 1, 10, 50, 200)  # lower ends of the classes of how often a word's rarest token was seen
+SEEN = (0, 1, 10, 50, 200)  # words are grouped by how often their rarest token was seen: lower end of each class
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Found:
     """One entry for each picture, in order."""
 
     word: list[bool]  # its own word is the nearest of CHOICE
-    any_case: list[bool]  # the nearest is its word, upper and lower case alike
-    picture: list[bool]  # a picture of its word is nearest to the word, of CHOICE pictures at most
+    any_case: list[bool]  # the nearest is its own word, ignoring case
+    picture: list[bool]  # nearest to its word, of at most CHOICE pictures, is one of that word
 
     def shares(self) -> dict[str, float]:
         return {name: sum(rows) / max(1, len(rows)) for name, rows in vars(self).items()}
@@ -43,7 +43,7 @@ def picture_features(model: Any, pictures: NDArray[np.uint8], preprocess: Any) -
 
 @torch.inference_mode()
 def word_features(model: Any, words: Iterable[str], prompt: Prompt) -> dict[str, Tensor]:
-    """A unit feature (E,) in fp32 on the CPU for each different word."""
+    """A unit feature (E,) in fp32 on the CPU for each distinct word."""
     different = list(dict.fromkeys(words))
     ids = [prompt.ids(word) for word in different]
     parts = [text_features(model, ids[n : n + 256]).cpu() for n in range(0, len(ids), 256)]
@@ -51,9 +51,9 @@ def word_features(model: Any, words: Iterable[str], prompt: Prompt) -> dict[str,
 
 
 def find(images: Tensor, labels: Sequence[str], fillers: Sequence[str], texts: dict[str, Tensor]) -> Found:
-    """Each picture against CHOICE different words: all labels, made up with `fillers`; and each word against pictures.
+    """Each picture against CHOICE distinct words (all labels, then `fillers`), and each word against the pictures.
 
-    More than CHOICE pictures are taken in groups of as many.
+    Pictures are taken in groups of CHOICE.
     """
     found = Found([], [], [])
     for start in range(0, len(labels), CHOICE):
@@ -69,7 +69,7 @@ def find(images: Tensor, labels: Sequence[str], fillers: Sequence[str], texts: d
 
 
 def gap(images: Tensor, texts: Tensor) -> dict[str, float]:
-    """Distance between the means of unit features, and mean cosine of true pairs and of shuffled ones."""
+    """Distance between the means of the unit features, and the mean cosine of true and of shuffled pairs."""
     order = random.Random(0).sample(range(len(texts)), len(texts))
     return {
         "distance_of_means": float((images.mean(0) - texts.mean(0)).norm()),
@@ -79,7 +79,7 @@ def gap(images: Tensor, texts: Tensor) -> dict[str, float]:
 
 
 def token_views(prompt: Prompt, parts: Iterable[tuple[Sequence[str], float]]) -> NDArray[np.float64]:
-    """How often each token id was seen, expected: `parts` are words and how often each of them was."""
+    """Expected number of times each token id was seen; `parts` are words, and how often each of them was."""
     views = np.zeros(prompt.tokens.size)
     for words, times in parts:
         for word in words:
@@ -91,7 +91,7 @@ def token_views(prompt: Prompt, parts: Iterable[tuple[Sequence[str], float]]) ->
 def measure(
     model: Any, preprocess: Any, prompt: Prompt, crops: Crops, fillers: Sequence[str], views: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """The figures of one set, in shares of 1; for each class of rarest tokens (pictures, share found)."""
+    """The figures of one set, as shares of 1; `by_rarest_token` has (pictures, share found) for each class."""
     texts = word_features(model, [*crops.labels, *fillers], prompt)
     images = picture_features(model, crops.pictures, preprocess)
     found = find(images, crops.labels, fillers, texts)

@@ -1,8 +1,8 @@
-"""The two towers as they are trained, and heads that teach them to read and are thrown away afterwards.
+"""The two towers in training, and heads that teach them to read and are thrown away afterwards.
 
-Contrast alone tells a word from 127 others, for which its first letters are enough, and learns to read only after a
-long plateau. So a CTC loss reads the picture's columns, and one spelling head, the same for pictures and for texts,
-has to tell every letter from a word's pooled feature: both towers must put a word's spelling in the same place.
+The contrastive loss only has to tell a word from 127 others, for which its first letters are enough; alone, it learns
+to read only after a long plateau. So a CTC loss reads the picture's columns, and one spelling head, shared by pictures
+and texts, has to predict every letter from a word's pooled feature: both towers must encode its spelling alike.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from pipeline.shipped.word_vit import COLUMNS, ROWS
 
-SPELLED = 20  # letters of a word that the spelling head tells
+SPELLED = 20  # letters of a word that the spelling head predicts
 
 
 class Heads(nn.Module):
-    """CTC over columns and spelling of pooled features; class 0 is CTC's blank and the spelling's end."""
+    """CTC over columns, and spelling from pooled features; class 0 is CTC's blank and the end of a spelling."""
 
     def __init__(self, characters: Sequence[str], model: Any) -> None:
-        """`model` is the open_clip model beside which they are trained; only its widths are used."""
+        """`model` is the open_clip model that they are trained with; only its widths are used."""
         super().__init__()
         tower_width, width = int(model.visual.trunk.num_features), int(model.text_projection.shape[1])
         self.number = {character: n for n, character in enumerate(characters, 1)}
@@ -32,11 +32,11 @@ class Heads(nn.Module):
         self.letters = nn.Linear(64, len(characters) + 1)
 
     def numbers(self, words: Sequence[str]) -> list[list[int]]:
-        """Class numbers of each word's characters; one that was never drawn counts as the last class."""
+        """Class numbers of each word's characters; a character without a class gets the last one."""
         return [[self.number.get(c, len(self.number)) for c in word] for word in words]
 
     def ctc(self, tokens: Tensor, numbers: list[list[int]]) -> Tensor:
-        """CTC loss a letter, of image tokens (B, ROWS * COLUMNS, W). In fp32: CPUs have no other kernel."""
+        """CTC loss per letter of image tokens (B, ROWS * COLUMNS, W). In fp32: CPUs have no other kernel."""
         scores = self.columns(_columns(tokens)).float().log_softmax(-1).transpose(0, 1)
         flat = torch.tensor([n for word in numbers for n in word])
         lengths = torch.tensor([len(word) for word in numbers])
@@ -44,13 +44,13 @@ class Heads(nn.Module):
         return F.ctc_loss(scores, flat.to(scores.device), given, lengths, zero_infinity=True)
 
     def evenly(self, tokens: Tensor, numbers: list[list[int]]) -> Tensor:
-        """Cross-entropy a column, as if all letters were equally wide: a rough start that CTC finds slowly."""
+        """Cross-entropy per column, as if all letters were equally wide: a rough start that CTC finds slowly."""
         target = torch.tensor([[word[at * len(word) // COLUMNS] for at in range(COLUMNS)] for word in numbers])
         scores = self.even(_columns(tokens)).float().flatten(0, 1)
         return F.cross_entropy(scores, target.flatten().to(scores.device))
 
     def spelling(self, features: Tensor, numbers: list[list[int]]) -> Tensor:
-        """Cross-entropy a letter, and of the end, told from unit features (B, E)."""
+        """Cross-entropy per letter, the end included, predicted from unit features (B, E)."""
         target = torch.full((len(numbers), SPELLED), -100)
         for row, word in enumerate(numbers):
             told = [*word, 0][:SPELLED]
@@ -71,7 +71,7 @@ def image_features(model: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def text_features(model: Any, ids: Sequence[Sequence[int]], chunks: int = 3) -> Tensor:
-    """Unit features (B, E) of prompts, in fp32. Cut behind the end tokens: attention is causal."""
+    """Unit features (B, E) of prompts, in fp32. Nothing after the end token is computed: attention is causal."""
     order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
     size = -(-len(ids) // chunks)
     found, device = [], model.logit_scale.device

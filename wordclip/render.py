@@ -1,4 +1,4 @@
-"""Pictures of words: font, colours, photographs behind, perspective, blur, noise. About a thousand a second a core."""
+"""Pictures of words: font, colours, background photographs, perspective, blur, noise. About 1,000 a second per core."""
 
 import io
 import random
@@ -17,7 +17,7 @@ Floats = NDArray[np.floating]
 
 
 def render(word: str, fonts: Sequence[Font], photographs: Sequence[Picture], rng: random.Random) -> Picture:
-    """A picture of `word`, stretched to (32, 128, 3) uint8 as crops of every shape are.
+    """A picture of `word`, stretched to (32, 128, 3) uint8 like crops of any shape.
 
     `photographs` (H, W, 3), at least 48 x 96, go behind about half of the words. ValueError if no font draws the word.
     """
@@ -84,7 +84,7 @@ def _curved(letters: Image.Image, rng: random.Random) -> Image.Image:
 def _warped(letters: Image.Image, rng: random.Random) -> Floats:
     """(32, 128) from 0 to 1: turned, slanted and seen at an angle."""
     width, height = letters.size
-    turn = rng.gauss(0, 0.10) if rng.random() < 0.5 else 0.0  # of the height, up at one end
+    turn = rng.gauss(0, 0.10) if rng.random() < 0.5 else 0.0  # as a share of the height
     slant = rng.gauss(0, 0.2) if rng.random() < 0.3 else 0.0
     near = [rng.gauss(0, 0.05) for _ in range(4)] if rng.random() < 0.5 else [0.0] * 4
     dx = slant * height / 2
@@ -162,4 +162,4 @@ def _photographed(picture: Floats, rng: random.Random) -> Picture:
         packed = io.BytesIO()
         image.save(packed, "JPEG", quality=rng.randint(15, 75))
         image = Image.open(packed)
-    return np.array(image)  # a copy that may be written to
+    return np.array(image)  # a copy that can be written to

@@ -13,7 +13,7 @@ from wordclip.render import HEIGHT, WIDTH, Picture
 
 
 def nearest(encoder: Encoder, pictures: Sequence[Picture], words: Sequence[str]) -> list[str]:
-    """For each picture (H, W, 3) uint8 the word whose prompt has the highest cosine with it. Layout compact."""
+    """For each picture (H, W, 3) uint8 the word whose prompt has the highest cosine with it. Compact layout only."""
     images = encoder.image_tokens(torch.stack([encoder.preprocess(Image.fromarray(p)) for p in pictures]))[:, 0]
     ids = [encoder.prompt.ids(word) for word in words]
     ends = np.cumsum([encoder.rows(i) for i in ids]) - 1

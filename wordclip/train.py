@@ -1,4 +1,4 @@
-"""Trains the two towers for a number of minutes, on a CPU or a GPU; stopped and started again it goes on."""
+"""Trains the two towers for a number of minutes, on a CPU or a GPU; if stopped, it goes on where it was."""
 
 import io
 import json
@@ -25,15 +25,15 @@ SAVE_EVERY = 5.0  # minutes
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Shares of the time are of `minutes`."""
+    """How to train. Shares of the time are shares of `minutes`."""
 
     minutes: float
-    batch: int = 64  # at first many steps, afterwards more words to tell apart
+    batch: int = 64  # small at first, for many steps; later larger, for more words to tell apart
     double: float = 0.4  # share of the time after which the batch is twice as large
     reading: float = 0.03  # share of the time in which the stem alone learns to read
-    stem_lr: float = 3e-3  # in that time
+    stem_lr: float = 3e-3  # during that time
     lr: float = 1e-3
-    table_lr: float = 3e-3  # of the token embeddings: a row is met in one step of hundreds
+    table_lr: float = 3e-3  # of the token embeddings: a row is used once in hundreds of steps
     weight_decay: float = 0.05
     warmup: float = 0.02  # share of the time
     ctc: float = 1.0
@@ -44,7 +44,7 @@ class Recipe:
 
 
 class Training:
-    """Model, heads, optimisers and how far they are. `minutes` counts training only, over all starts."""
+    """Model, heads, optimisers and their progress. `minutes` counts training only, over all restarts."""
 
     def __init__(self, encoder: Encoder, heads: Heads, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
@@ -73,7 +73,7 @@ class Training:
         self.read, self.paired = 0, 0  # pictures seen by the stem alone; pictures seen together with their words
 
     def run(self, batches: Batches, watched: Crops, fillers: list[str], say: Callable[[str], None]) -> None:
-        """Until the minutes are used up; every five of them, and at the end, saved and measured on `watched`."""
+        """Trains until the minutes are used up; saves and measures on `watched` every five of them and at the end."""
         saved, batches.batch = self.minutes, self._batch()
         torch.manual_seed(self.recipe.seed + self.step)
         start = time.monotonic() - 60 * self.minutes
@@ -126,7 +126,7 @@ class Training:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _reading(self, pictures: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Losses of the stem alone, six times as fast as with the towers: it learns the letters first."""
+        """Losses of the stem alone, which learns the letters first: six times as fast as with the towers."""
         tokens, numbers = self.model.visual.trunk.patch_embed(pictures), self.heads.numbers(batch.words)
         return {"ctc": self.heads.ctc(tokens, numbers), "evenly": self.heads.evenly(tokens, numbers)}
 
@@ -143,7 +143,7 @@ class Training:
         }
 
     def _set_lr(self, done: float) -> None:
-        """The stem's own rate at first; then a short warm-up and half a cosine down to nothing. By time, not steps."""
+        """The stem's own rate at first; then a short warm-up and a cosine decay to zero. By time, not by steps."""
         r = self.recipe
         rest = (done - r.reading) / (1 - r.reading)
         if done < r.reading:
@@ -156,7 +156,7 @@ class Training:
                 group["lr"] = rate
 
     def watch(self, crops: Crops, fillers: list[str]) -> str:
-        """Measures on crops that are not trained on, and says so."""
+        """Measures and logs on crops that are not trained on; returns a line about it for the user."""
         self.model.eval()
         images = picture_features(self.model, crops.pictures, self.preprocess)
         texts = word_features(self.model, [*crops.labels, *fillers], self.prompt)
@@ -164,7 +164,7 @@ class Training:
         self._log({"watched": shares, "paired": self.paired, "minutes": self.minutes})
         return (
             f"{self.minutes:.0f} min, {self.paired:,} pairs: right word of 1,000 for {100 * shares['word']:.1f} % "
-            f"of {len(crops)} pictures, {100 * shares['any_case']:.1f} % whatever the case"
+            f"of {len(crops)} pictures, {100 * shares['any_case']:.1f} % ignoring case"
         )
 
     def _log(self, entry: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ class Training:
             metrics.write(json.dumps(entry) + "\n")
 
     def save(self) -> None:
-        """Everything that going on needs, in one file that is whole at every moment."""
+        """Writes all that is needed to go on, in one file that is never half written."""
         state = {
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
@@ -187,7 +187,7 @@ class Training:
         write_whole(self.folder / "training.pt", packed.getbuffer())
 
     def load(self) -> bool:
-        """Goes on from what `save` wrote, if there is anything."""
+        """Loads what `save` wrote, to go on from it; whether there was anything."""
         path = self.folder / "training.pt"
         if not path.is_file():
             return False

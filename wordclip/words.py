@@ -12,7 +12,7 @@ from pipeline.tokenizer import Tokenizer
 from sources.cleaning import MAX_LENGTH, hash_share
 
 HELD_OUT = 0.02  # share of words, by hash, that are never drawn for training
-UPPER, TITLE = 0.45, 0.25  # shares of words on signs that are in capitals, or have one
+UPPER, TITLE = 0.45, 0.25  # shares of words on signs in all capitals, and with one at the start
 SPECIAL = "!\"#$%&'()*+,-./:;<=>?@[]_"
 
 
@@ -22,10 +22,10 @@ def held_out(word: str) -> bool:
 
 
 def read_list(path: Path, characters: Set[str]) -> list[tuple[str, float]]:
-    """(word, weight) of a list of words, one a line, a log10 of its frequency after a tab if there is one.
+    """(word, weight) of a list with one word per line, and log10 of its frequency after a tab if known.
 
-    Words with other characters than these, in either case, are left out. The weight is the square root of the
-    frequency, so that rare words are met too; all alike without one.
+    Words with any other than these `characters`, in either case, are left out. The weight is the square root of the
+    frequency, so that rare words come up too; words without a frequency all weigh the same.
     """
     words = []
     for line in path.read_text("utf-8").splitlines():
@@ -36,7 +36,7 @@ def read_list(path: Path, characters: Set[str]) -> list[tuple[str, float]]:
 
 
 def kept_words(lists: Sequence[Sequence[tuple[str, float]]], count: int, seed: int) -> list[str]:
-    """Different held-out words from all lists alike, `count` of them if there are as many, cased as signs show them."""
+    """Up to `count` distinct held-out words, equally many from each list where possible, cased as on signs."""
     rng = random.Random(seed)
     kept = [rng.sample(words, len(words)) for entries in lists if (words := [w for w, _ in entries if held_out(w)])]
     mixed = [word for row in zip_longest(*kept) for word in row if word]
@@ -44,12 +44,12 @@ def kept_words(lists: Sequence[Sequence[tuple[str, float]]], count: int, seed: i
 
 
 class WordSampler:
-    """Draws words for training; held-out ones never."""
+    """Draws words for training, never held-out ones."""
 
     def __init__(
         self, lists: Sequence[Iterable[tuple[str, float]]], tokens: Tokenizer, characters: Set[str] = frozenset()
     ) -> None:
-        """`lists` are drawn from equally often; `tokens` are the encoder's; words keep to `characters`, if given."""
+        """Draws from `lists` equally often; `tokens` is the encoder's tokenizer; words keep to `characters`, if any."""
         self._characters = characters
         self._lists = []
         with_token: dict[int, list[str]] = defaultdict(list)
@@ -89,7 +89,7 @@ class WordSampler:
 
 
 def cased(word: str, rng: random.Random, upper: float, title: float) -> str:
-    """The word in capitals, with a capital (in these shares), or as it is; rarely in a mixture."""
+    """The word in all capitals or with a first capital (in these shares), rarely in mixed case, else as it is."""
     kind = rng.random()
     if kind < upper:
         shown = word.upper()

@@ -17,7 +17,7 @@ def write_weights(model: nn.Module, path: Path) -> str:
     for name, tensor in model.state_dict().items():
         state[name] = (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         if not torch.isfinite(state[name]).all():
-            raise DptrError(f"{name} is not finite in fp16: the training went astray.")
+            raise DptrError(f"{name} is not finite in fp16: the training has diverged.")
     data = save(state)
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()

@@ -1,6 +1,6 @@
-"""The image tower of wordclip: a small vision transformer behind a convolutional stem, known to timm by name.
+"""The image tower of wordclip: a small vision transformer behind a convolutional stem, registered with timm.
 
-A word is read along its width, so the stem keeps four times as many columns as a square patch would: 2 x 32 tokens of
+A word is read along its width, so the stem keeps four times as many columns as square patches would: 2 x 32 tokens for
 a picture of 32 x 128.
 """
 
@@ -35,7 +35,7 @@ class ConvStem(nn.Module):
 
 @register_model
 def dptr_word_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """Width 192, 4 layers, a class token. timm's own arguments about pretrained weights are ignored: it has none."""
+    """Width 192, 4 layers, a class token. timm's arguments about pretrained weights are ignored: there are none."""
     for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         kwargs.pop(name, None)
     tower = VisionTransformer(

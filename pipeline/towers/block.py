@@ -1,4 +1,4 @@
-"""A layer of a frozen transformer, made from open_clip's for speed: fewer passes over memory, the same values.
+"""A layer of a frozen transformer, rebuilt from open_clip's for speed: fewer passes over memory, the same values.
 
 Shape letters: C rows, S positions of a row, P positions before them, H heads, d width of a head, D width.
 """
@@ -17,7 +17,7 @@ QUICK = 1.702  # QuickGELU(x) = x sigmoid(1.702 x)
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear map, or what follows a layer norm's division."""
+    """A linear map, or the scale and shift of a layer norm."""
 
     weight: Tensor
     bias: Tensor
@@ -27,7 +27,7 @@ class Affine:
 
 
 class Block:
-    """One layer of open_clip's, its constant factors folded into the weights before they are rounded."""
+    """One of open_clip's layers, with constant factors folded into the weights before they are rounded."""
 
     def __init__(self, block: Any, device: torch.device, dtype: torch.dtype) -> None:
         attention, quick = block.attn, type(block.mlp.gelu).__name__ == "QuickGELU"
@@ -51,10 +51,10 @@ class Block:
     def __call__(
         self, x: Tensor, bias: Tensor | None = None, shared: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """(C, S, D) to the same, and this layer's keys and values (C, H, S, d).
+        """Maps x (C, S, D) to the same shape; also returns this layer's keys and values (C, H, S, d).
 
         `bias` (C, 1, S, P + S) is added to the products of queries and keys; `shared` are keys and values (1, H, P, d)
-        that come before each row's own.
+        that go before each row's own.
         """
         C, S, D = x.shape
         normed = F.layer_norm(x, (D,), self.norm_attention.weight, self.norm_attention.bias, self.epsilon[0])
@@ -63,7 +63,7 @@ class Block:
         both = own
         if shared:
             both = [torch.cat([a.expand(C, -1, -1, -1), b], 2) for a, b in zip(shared, own, strict=True)]
-        # plain products: for rows this short they are twice as fast on a CPU as its fused kernel
+        # plain products: for rows this short they are twice as fast on a CPU as the fused kernel
         products = torch.matmul(queries, both[0].transpose(2, 3))
         if bias is not None:
             products += bias
@@ -75,7 +75,7 @@ class Block:
 
 
 def known_blocks(transformer: Any) -> bool:
-    """Whether Block computes what the layers of this transformer do."""
+    """Whether Block can stand in for the layers of this transformer."""
     blocks = list(getattr(transformer, "resblocks", []))
     return bool(blocks) and all(
         type(b) is ResidualAttentionBlock and isinstance(b.ls_1, nn.Identity | LayerScale) for b in blocks
@@ -83,12 +83,12 @@ def known_blocks(transformer: Any) -> bool:
 
 
 def affine(module: Any) -> Affine:
-    """Of a linear layer or a layer norm, in fp32."""
+    """Weight and bias of a linear layer or a layer norm, in fp32."""
     return Affine(module.weight.detach().float(), module.bias.detach().float())
 
 
 def _scaled(linear: Any, scale: Any) -> Affine:
-    """A product and the layer scale behind it as one."""
+    """A linear layer with the layer scale after it folded in."""
     out = affine(linear)
     if isinstance(scale, nn.Identity):
         return out

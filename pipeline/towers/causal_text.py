@@ -1,4 +1,4 @@
-"""A frozen CLIP's text tower, if it is causal: each distinct beginning of a batch's prompts is computed once.
+"""A frozen CLIP's text tower, if it is causal: each distinct prefix in a batch of prompts is computed once.
 
 Shape letters: C rows, S nodes of a row, P shared tokens, D width.
 """
@@ -16,12 +16,12 @@ from pipeline.towers.block import Block, affine, known_blocks
 from pipeline.towers.prefix_tree import PrefixTree
 from pipeline.towers.replicas import Replicas
 
-POSITIONS = {"cpu": 2048, "cuda": 16384}  # of one batch; a GPU is not filled by what keeps a CPU's caches warm
-Done = Callable[[int], object]  # is told how many prompts are finished
+POSITIONS = {"cpu": 2048, "cuda": 16384}  # per batch: what fits a CPU's caches leaves a GPU idle
+Done = Callable[[int], object]  # called with the number of prompts just finished
 
 
 class _Layers:
-    """A causal text tower on one device, which knows the tokens that all prompts share."""
+    """A causal text tower on one device, with the tokens that all prompts share computed in advance."""
 
     def __init__(self, tower: Any, shared: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
@@ -38,13 +38,13 @@ class _Layers:
                 self.shared_states = x[0]  # (P, D)
 
     def __call__(self, tokens: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
-        """States (C, S, D) of a batch of a PrefixTree."""
+        """States (C, S, D) of a batch from a PrefixTree."""
         return self._run(tokens, positions, ancestors, self._shared)
 
     def _run(
         self, tokens: Tensor, positions: Tensor, ancestors: Tensor, shared: list[list[Tensor]] | None = None
     ) -> Tensor:
-        """The states, and without `shared` its keys and values become those that are shared from now on."""
+        """The states. Without `shared`, the keys and values of this call become the shared ones from now on."""
         x = self._tokens[tokens] + self._positions[positions]
         bias = torch.zeros(ancestors.shape, dtype=self._dtype, device=self._device)
         bias = bias.masked_fill_(~ancestors.to(self._device), -torch.inf)[:, None]
@@ -56,12 +56,12 @@ class _Layers:
 
 
 class CausalTower:
-    """States of prompts that all begin with the same tokens, each distinct beginning of a batch computed once."""
+    """States of prompts that all begin with the same tokens; each distinct prefix in a batch is computed once."""
 
     def __init__(self, tower: Any, shared: Sequence[int], devices: list[torch.device], dtype: torch.dtype) -> None:
-        """`tower` is open_clip's in fp32, and `is_causal`."""
+        """`tower` is open_clip's, in fp32; `is_causal` must hold for it."""
         self.shared = list(shared)
-        self.evaluated = 0  # positions computed until now, empty ones included
+        self.evaluated = 0  # positions computed so far, padding included
         self.replicas = Replicas(devices, lambda device: _Layers(tower, shared, device, dtype))
         self._width = int(tower.ln_final.weight.shape[0])
 
@@ -72,7 +72,7 @@ class CausalTower:
         return np.asarray(self.replicas.first.shared_states.half().cpu().numpy())
 
     def states(self, prompts: Sequence[Sequence[int]], done: Done) -> NDArray[np.float16]:
-        """States (Σ (length - P), D) of prompts' tokens behind the shared ones, prompt by prompt."""
+        """States (Σ (length - P), D) of the prompts' tokens after the shared ones, prompt by prompt."""
         tree = PrefixTree(prompts, len(self.shared))
         found = np.empty((sum(map(len, prompts)) - len(prompts) * len(self.shared), self._width), np.float16)
         batches = tree.batches(POSITIONS[self.replicas.devices[0].type])
@@ -89,7 +89,7 @@ class CausalTower:
 
 
 def is_causal(tower: Any) -> bool:
-    """Whether a token's state depends on those before it alone, and every part of the layers is known here."""
+    """Whether a token's state depends only on the tokens before it, and the layers are of a kind that we know."""
     return (
         known_blocks(getattr(tower, "transformer", None))
         and getattr(tower, "attn_mask", None) is not None

@@ -1,4 +1,4 @@
-"""A frozen CLIP's image tower: all its tokens, normed and projected."""
+"""A frozen CLIP's image tower: all its tokens, after the final norm and the projection."""
 
 import copy
 from typing import Any
@@ -15,10 +15,10 @@ from pipeline.towers.block import Block, known_blocks
 
 
 def visual_tower(visual: Any, model: str) -> Any:
-    """open_clip's image tower of `model`. WrongUse if it is not a vision transformer read at its class token."""
+    """open_clip's image tower of `model`. WrongUse if it is not a vision transformer pooled at its class token."""
     ours = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
     if not ours and not (isinstance(visual, TimmModel) and _reads_its_class_token(visual.trunk)):
-        raise WrongUse(f"{model} has no vision transformer with a class token: choose another.")
+        raise WrongUse(f"{model} has no vision transformer with a class token: choose another model.")
     return visual
 
 
@@ -26,7 +26,7 @@ class Visual:
     """An image tower on one device."""
 
     def __init__(self, tower: Any, look: PreprocessCfg, device: torch.device, dtype: torch.dtype) -> None:
-        """`tower` is what `visual_tower` lets through; `look` has the mean and deviation it was trained with."""
+        """`tower` comes from `visual_tower`; `look` has the mean and standard deviation that it was trained with."""
         self._dtype = dtype
         self._blocks: list[Block] | None = None
         if isinstance(tower, VisionTransformer) and known_blocks(tower.transformer):
@@ -35,9 +35,9 @@ class Visual:
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (look.mean, look.std))
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """Tokens (B, T, E), class token first, of pictures (B, 3, H, W): uint8, or floats normalised already.
+        """Tokens (B, T, E), class token first, of pictures (B, 3, H, W): uint8, or floats already normalised.
 
-        Bytes are a quarter of what floats would be on the way to a GPU.
+        On the way to a GPU, uint8 is a quarter of the bytes of floats.
         """
         tower, x = self._tower, pictures
         if x.dtype == torch.uint8:
@@ -57,7 +57,7 @@ class Visual:
 
 
 def _reads_its_class_token(trunk: Any) -> bool:
-    """Whether a timm tower pools by taking its first token, and that is all that comes before the projection."""
+    """Whether a timm tower pools by taking its first token, with nothing else before the projection."""
     return (
         isinstance(trunk, TimmVisionTransformer)
         and trunk.global_pool == "token"

@@ -1,6 +1,6 @@
 """Text towers of any other kind: open_clip's own forward pass over the whole context, prompt by prompt.
 
-Tokenizer that look ahead, a class token behind the words, or layers not known here: then no state can be shared.
+Their tokens look ahead, or a class token follows the words, or their layers are unknown: so no state can be shared.
 
 Shape letters: B prompts, L positions, D width, E width of the text feature.
 """
@@ -33,11 +33,11 @@ class PlainTower:
         self.replicas = Replicas(devices, lambda device: _Whole(tower, device, dtype))
 
     def shared_states(self) -> NDArray[np.float16]:
-        """(0, D): where tokens look ahead no state is shared."""
+        """(0, D): no state is shared."""
         return np.empty((0, self._width), np.float16)
 
     def states(self, prompts: Sequence[Sequence[int]], done: Done) -> NDArray[np.float16]:
-        """States (Σ length, D) of prompts' tokens, prompt by prompt."""
+        """States (Σ length, D) of the prompts' tokens, prompt by prompt."""
         size = max(1, POSITIONS[self.replicas.devices[0].type] // self._context)
         tokens = torch.full((len(prompts), self._context), self._pad)
         for row, prompt in zip(tokens, prompts, strict=True):

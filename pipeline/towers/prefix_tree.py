@@ -1,8 +1,8 @@
-"""Prompts packed so that each of their common beginnings is computed once.
+"""Packs prompts so that each prefix they have in common is computed once.
 
-A causal transformer's state depends on the tokens up to its own and on nothing behind, so the prompts of a batch are a
-tree: one node for each distinct beginning. Sorted prompts fill rows of equal length with the nodes that their
-predecessors in the row did not bring already, and each node looks at its own ancestors only.
+In a causal transformer, a token's state depends only on the tokens up to it. The prompts of a batch are therefore a
+tree with one node for each distinct prefix. Sorted prompts fill rows of equal length; each prompt adds only the nodes
+that the prompts before it in the row did not, and each node attends to its own ancestors only.
 
 Shape letters: N prompts, K nodes of the longest prompt, C rows of a batch, S nodes of a row, P shared tokens.
 """
@@ -14,27 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-ROW = 64  # nodes of a row: shorter ones repeat more beginnings, longer ones compute more attention that is masked
+ROW = 64  # nodes per row: shorter rows repeat more prefixes, longer rows compute more attention that is masked
 
 
 class Batch(NamedTuple):
     """Some rows of nodes, and where their states belong."""
 
-    tokens: Integers  # (C, S), 0 where a row has no more nodes
+    tokens: Integers  # (C, S), 0 after a row's last node
     positions: Integers  # (C, S)
-    ancestors: NDArray[np.bool_]  # (C, S, P + S): the shared tokens, then this row's nodes, the node itself among them
-    source: Integers  # (R,) nodes, counted through all rows, whose states are wanted; some more than once
-    target: Integers  # (R,) and the rows of the result that they are
-    prompts: int  # that the batch finishes
+    ancestors: NDArray[np.bool_]  # (C, S, P + S): the shared tokens, then this row's nodes, the node itself included
+    source: Integers  # (R,) nodes whose states are needed, numbered across all rows; some come up more than once
+    target: Integers  # (R,) the rows of the result where these states go
+    prompts: int  # number of prompts that the batch finishes
 
 
 class PrefixTree:
-    """The nodes behind the `shared` tokens with which all prompts begin."""
+    """The nodes after the `shared` tokens that all prompts begin with."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], shared: int) -> None:
-        """Every prompt has at least one token more than the shared ones."""
+        """Every prompt must have at least one token after the shared ones."""
         lengths = np.array([len(p) for p in prompts]) - shared
-        tokens = np.full((len(prompts), int(lengths.max())), -1)  # no token is -1, but one is 0
+        tokens = np.full((len(prompts), int(lengths.max())), -1)  # -1 is no token's id, but 0 is
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt) - shared] = prompt[shared:]
         results = np.cumsum(lengths) - lengths  # where each prompt's rows begin in the result
@@ -45,14 +45,14 @@ class PrefixTree:
         self._pack()
 
     def _pack(self) -> None:
-        """Gives every token of every prompt its node: (N, K) places in the row of each prompt."""
+        """Assigns a node to every token of every prompt: (N, K) places in the prompt's row."""
         tokens, lengths = self._tokens, self._lengths
         N, K = tokens.shape
         equal = np.zeros((N, K), bool)
         equal[1:] = tokens[1:] == tokens[:-1]
-        known = np.minimum(np.logical_and.accumulate(equal, 1).sum(1), lengths)  # nodes the one before has too
+        known = np.minimum(np.logical_and.accumulate(equal, 1).sum(1), lengths)  # nodes the prompt before has too
         filled = np.cumsum(lengths - known)
-        first = [0]  # prompts that begin a row, and know nothing
+        first = [0]  # prompts that begin a row, so they share nothing
         while (end := int(np.searchsorted(filled, filled[first[-1]] + self.width - lengths[first[-1]], "right"))) < N:
             first.append(end)
         known[first] = 0
@@ -67,7 +67,7 @@ class PrefixTree:
         self._node = (begins - known)[maker] + depth
 
     def batches(self, positions: int) -> Iterator[Batch]:
-        """Whole rows, as many at a time as make up to `positions` nodes, and at least one."""
+        """Batches of whole rows: as many as fit into `positions` nodes, but at least one."""
         size = max(1, positions // self.width)
         for row in range(0, self.rows, size):
             yield self._batch(row, min(row + size, self.rows))
@@ -79,7 +79,7 @@ class PrefixTree:
         tokens, positions = np.zeros((C, S), np.int64), np.zeros((C, S), np.int64)
         ancestors = np.zeros((C, S, P + S), bool)
         ancestors[:, :, :P] = True
-        ancestors[:, np.arange(S), P + np.arange(S)] = True  # a row's empty end looks at itself
+        ancestors[:, np.arange(S), P + np.arange(S)] = True  # padding attends to itself
         for depth in range(node.shape[1]):
             new = np.flatnonzero(made[:, depth])
             here = row[new], node[new, depth]
@@ -91,6 +91,6 @@ class PrefixTree:
 
 
 def distinct_prefixes(prompts: Sequence[Sequence[int]], shared: int) -> int:
-    """How many distinct beginnings longer than `shared` tokens there are: the fewest states that must be computed."""
+    """The number of distinct prefixes longer than `shared` tokens: the fewest states that must be computed."""
     seen: set[Any] = {tuple(p[:n]) for p in prompts for n in range(shared + 1, len(p) + 1)}
     return len(seen)

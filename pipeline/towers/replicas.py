@@ -1,4 +1,4 @@
-"""One frozen module on every device that takes part: batches are handed out in turn, results come back in order."""
+"""A frozen module on each of several devices: batches are handed out in turn, results come back in order."""
 
 import sys
 import time
@@ -20,14 +20,14 @@ Tensors = tuple[Tensor, ...]
 
 
 class Replicas(Generic[M]):
-    """`busy` are the seconds that the devices computed, averaged over them."""
+    """`busy` is the time spent computing, in seconds, averaged over the devices."""
 
     def __init__(self, devices: list[torch.device], make: Callable[[torch.device], M]) -> None:
-        """`make` puts the module on a device; it takes tensors of one first dimension, and gives such a one."""
+        """`make` puts the module on a device. The module maps tensors with equal first dimensions to one like them."""
         self.devices = devices
         self.busy = 0.0
         self._modules = [make(device) for device in devices]
-        self._most: list[int | None] = [None] * len(devices)  # rows that went into memory, where once they did not
+        self._most: list[int | None] = [None] * len(devices)  # rows that fit, for a device that ran out of memory
         self._lock = Lock()
 
     @property
@@ -36,10 +36,10 @@ class Replicas(Generic[M]):
         return self._modules[0]
 
     def map(self, batches: Iterable[tuple[T, Tensors]]) -> Iterator[tuple[T, Tensor]]:
-        """(what came with it, result as float16 on the CPU) of every batch, in order.
+        """(label, result as float16 on the CPU) of every batch (label, tensors), in order.
 
         A thread for each device computes while the caller makes the next batches and uses the last results. A GPU
-        whose memory a batch does not fit into gets it in halves, and so from then on. DptrError if one row is too much.
+        that runs out of memory gets this and all later batches in halves. DptrError if a single row does not fit.
         """
         ahead: deque[tuple[T, Future[Tensor]]] = deque()
         pools = [ThreadPoolExecutor(1) for _ in self.devices]
@@ -73,18 +73,18 @@ class Replicas(Generic[M]):
             except torch.OutOfMemoryError:
                 if rows == 1:
                     raise DptrError(
-                        f"the memory of {self.devices[n]} does not hold one row: end other work there, or say "
-                        "--precision bf16, --device cpu or a smaller --model. What was committed before is kept."
+                        f"a single row does not fit into the memory of {self.devices[n]}: end other work there, or use "
+                        "--precision bf16, --device cpu or a smaller --model. What is already committed is kept."
                     ) from None
-            # not in the handler, whose traceback holds on to the tensors
+            # outside the handler, whose traceback would keep the tensors alive
             torch.cuda.empty_cache()
             self._most[n] = most = rows // 2
             tqdm.write(
-                f"{self.devices[n]} is out of memory with {rows} rows: going on with {most} at a time.", sys.stderr
+                f"{self.devices[n]} ran out of memory with {rows} rows: going on with {most} at a time.", sys.stderr
             )
         return torch.cat([self._compute(n, tuple(t[k : k + most] for t in tensors)) for k in range(0, rows, most)])
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Pinned first where there is a GPU, so that the copy runs beside its work."""
+    """The tensor on the device; pinned first for a GPU, so that the copy overlaps with its work."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

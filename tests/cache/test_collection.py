@@ -98,7 +98,7 @@ def test_full_disk_leaves_the_collection_as_it_was(tmp_path, where):
 
 
 def test_a_line_comes_after_its_shard_is_on_the_disk(tmp_path, monkeypatch):
-    """File, rename, folder, line, each with its fsync: what is lost with the power is lost in order."""
+    """File, rename, folder, line, each with its fsync: a power cut never leaves a line without its shard."""
     calls = []
 
     def watch(name, describe):

@@ -1,4 +1,4 @@
-"""The digest covers all that decides a value, and nothing else."""
+"""The digest covers everything that decides a value, and nothing else."""
 
 import json
 from dataclasses import fields, replace
@@ -56,7 +56,7 @@ def test_json_comes_back():
 
 
 def test_changed_field_in_json_is_noticed():
-    """Also in a field that decides no value."""
+    """Even in a field that decides no value."""
     for old, new in (("fp32", "bf16"), ("clip.pt", "clop.pt"), (ONE.digest[:4], "0000")):
         with pytest.raises(ValueError, match="does not match its checksum"):
             Fingerprint.from_json(ONE.to_json().decode().replace(old, new))
@@ -64,6 +64,6 @@ def test_changed_field_in_json_is_noticed():
 
 @pytest.mark.parametrize("found", [0, 1, 3])
 def test_other_format_is_told_from_damage(found):
-    """Whatever else that format has in its file."""
+    """Whatever else that format keeps in its file."""
     with pytest.raises(OtherFormat, match=str(found)):
         Fingerprint.from_json(json.dumps({"format": found, "something": "new"}))

@@ -1,4 +1,4 @@
-"""One writer a space; a lock dies with its process."""
+"""One writer per space; a lock dies with its process."""
 
 import signal
 import subprocess

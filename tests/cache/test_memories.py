@@ -67,7 +67,7 @@ def test_no_memories_is_an_error(tmp_path):
 )
 @settings(max_examples=60, deadline=None)
 def test_table_finds_as_a_dictionary_does(stored, same_half, seed, tmp_path_factory):
-    """Also where keys share their first half, which chance will never bring about."""
+    """Even if keys share their first half, which never happens by chance."""
     keys = [*sorted(stored), *(b"\7" * 8 + bytes([n]) * 8 for n in range(same_half))]
     np.random.default_rng(seed).shuffle(keys)
     keys = list(dict.fromkeys(keys))
@@ -126,7 +126,7 @@ def test_changes_that_cancel_in_a_sum_are_noticed(tmp_path):
 
 
 def test_opening_reads_no_states(tmp_path):
-    """The states of a shard can be anything at all: the memories are opened and found without them."""
+    """The states of a shard are overwritten, and the memories are still opened and found."""
     Memories(tmp_path, ONE).add(as_keys([key_of([1])]), np.ones((3, 4), np.float16), np.array([3]))
     memories = Memories(tmp_path, ONE)
     place = memories.entries[0].datasets["states"]

@@ -1,4 +1,4 @@
-"""What people read is in words and columns, and no label steers their terminal."""
+"""Reports are in words and columns, and no label can control the terminal."""
 
 import os
 import subprocess

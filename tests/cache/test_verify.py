@@ -1,4 +1,4 @@
-"""Verification names what is damaged, and a repair drops it so that it is made again."""
+"""Verification names what is damaged; a repair drops it, so that it can be made again."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_whole_cache_has_no_problem_and_every_byte_is_read(make, tmp_path):
 
 
 def test_each_shard_is_named_dropped_and_made_again(make, tmp_path):
-    """One at a time: the repaired and completed cache is the first one, byte for byte."""
+    """One at a time: the repaired and completed cache equals the original, byte for byte."""
     make(tmp_path)
     before = files(tmp_path)
     for name in [n for n in before if n.endswith(".h5")]:

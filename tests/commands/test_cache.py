@@ -66,7 +66,7 @@ def test_gc_shows_and_removes_only_what_is_confirmed(cache):
 
 
 def test_gc_asks_a_person(cache):
-    """Whose keyboard is a terminal."""
+    """If the input is a terminal."""
     for answer, left in (("n", 1), ("y", 0)):
         keyboard, terminal = pty.openpty()
         os.write(keyboard, f"{answer}\n".encode())

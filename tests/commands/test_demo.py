@@ -1,4 +1,4 @@
-"""The demo runs the whole chain; with few steps it shows the same things, less well spelled."""
+"""The demo runs the whole chain; with few steps it prints the same tables, with more misspelled words."""
 
 import re
 from itertools import islice

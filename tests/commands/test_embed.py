@@ -1,4 +1,4 @@
-"""The command line as a person types it: both names of it, its summaries, its sentences and exit codes."""
+"""The command line as a person types it: both of its names, its summaries, errors and exit codes."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""However the pictures of words are stored, `evaluate` and `read` see the same, and so the accuracy is the same."""
+"""However pictures of words are stored, `evaluate` and `read` see the same pixels, so the accuracy is the same."""
 
 import io
 import json
@@ -17,7 +17,7 @@ WAYS = ("plain", "turned", "deep", "transparent", "palette")
 
 
 def stored(text: str, way: str) -> Image.Image:
-    """A drawn word as an image that shows the same grey pixels in each of the ways."""
+    """A drawn word stored in each of the ways, always with the same grey pixels."""
     with Image.open(io.BytesIO(drawn(text))) as image:
         grey = np.asarray(image.convert("L"))
     if way == "turned":

@@ -96,7 +96,7 @@ def test_frozen_encoder_from_the_command_line(work):
     done("finetune", "--init", "pre", *options, "--out", "frozen", cwd=work)
     assert "crops     32x128" in done("cache", "info", cwd=work)
     again = run("finetune", "--init", "pre", *options, "--out", "frozen2", cwd=work)
-    assert "30 in the cache already" in again.stderr  # the watched ones are among them
+    assert "30 already cached" in again.stderr  # the watched ones are among them
     done("cache", "verify", cwd=work)
     assert "val" in done("evaluate", "frozen", cwd=work)
 
@@ -131,7 +131,7 @@ def test_what_a_person_gets_wrong_is_one_sentence(work, arguments, code, message
 
 
 def test_charset_beyond_ascii_goes_all_the_way(tmp_path):
-    """Vietnamese from words to reading: nothing is folded."""
+    """Vietnamese, from words to reading: nothing is folded to ASCII."""
     labels = ["đường", "phố", "Hà", "Nội", "chợ", "bưu", "điện", "nhà", "hàng", "Sài", "Gòn", "quán"]
     (tmp_path / "words.txt").write_text("\n".join(labels * 1))
     (tmp_path / "charset.txt").write_text("".join(sorted(set("".join(labels)))))

@@ -1,4 +1,4 @@
-"""The commands that train: their options come from one declaration, and from a file where one is given."""
+"""The commands that train: their options come from one declaration, their values also from a file."""
 
 import json
 from dataclasses import replace
@@ -110,7 +110,7 @@ def test_a_single_value_stands_for_a_list(asked, tmp_path):
 
 
 def test_the_configuration_of_a_run_asks_for_the_same_again(tmp_path, cache, asked):
-    """Of a run of today, and of one of the first layout."""
+    """For a run of today, and for one of the first layout."""
     from tests.test_old_runs import EARLIER
 
     run("pretrain", "--config", EARLIER / "stopped" / "config.json", "--out", "again")

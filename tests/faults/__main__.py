@@ -1,7 +1,7 @@
 """The long run: `python -m tests.faults [--kills N] [--calls N] [--stride N] [--disks N] [--mutations N] ...`.
 
-Each figure is how often; 0 leaves a kind out. The last line is what happened, as JSON; a fault that loses something or
-goes unnoticed ends the run with a traceback.
+Each number is how often; 0 leaves a kind out. The last line of output is what happened, as JSON. A fault that loses
+something or goes unnoticed ends the run with a traceback.
 """
 
 import argparse

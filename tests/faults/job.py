@@ -54,7 +54,7 @@ def prepare(folder: Path) -> Encoder:
 
 
 def parts(encoder: Encoder, size: int = 100) -> list[Callable[[Path], object]]:
-    """What is done to a cache, in this order; `size` is the number of labels of the first corpus."""
+    """The parts of the job, in order; `size` is the number of labels in the first corpus."""
 
     def text(first: int, last: int, corpus: str) -> Callable[[Path], object]:
         return lambda cache: embed_text(cache, encoder, collect(map(str, range(first, last))), corpus, quiet)
@@ -79,13 +79,13 @@ def clean(cache: Path) -> object:
 
 
 def files(cache: Path) -> dict[str, bytes]:
-    """All that counts, by name: the lock's text names a process, and an unfinished file is none."""
+    """All files that count, by name. The lock does not, as its text names a process, nor do unfinished files."""
     found = (p for p in cache.rglob("*") if p.is_file() and p.name != ".lock" and p.suffix != ".tmp")
     return {p.relative_to(cache).as_posix(): p.read_bytes() for p in found}
 
 
 def problems(cache: Path, unlisted: bool = False) -> list[str]:
-    """What `dptr cache verify` finds; if asked, with the shards that no manifest names, which are no damage."""
+    """What `dptr cache verify` finds; if asked, also shards that no manifest names, which are not damage."""
     if not any(cache.glob("*/space.json")):
         return []
     found = verify(cache, None, False, lambda n: None)
@@ -93,7 +93,7 @@ def problems(cache: Path, unlisted: bool = False) -> list[str]:
 
 
 def everything(cache: Path) -> dict[str, object]:
-    """All that can be read from a cache, through the doors that training uses. DptrError if one is shut."""
+    """All that can be read from a cache, in the ways that training reads it. DptrError if one of them fails."""
     space = open_space(cache)
     found: dict[str, object] = {name: array.tobytes() for name, array in space.constants().items()}
     for name in space.corpora():
@@ -116,7 +116,7 @@ def everything(cache: Path) -> dict[str, object]:
 def killed(work: Callable[[], object], after: float | None = None, call: int | None = None) -> bool:
     """Do `work` in a process of its own and SIGKILL it after so many seconds, or at its n-th system call.
 
-    Whether the signal met it: False if it was done before. AssertionError if it failed by itself.
+    Returns whether it was killed: False if it finished first. AssertionError if it failed by itself.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: there are none
@@ -155,7 +155,7 @@ def intercepted(around: Callable):
 
 
 def count_calls(work: Callable[[], object]) -> int:
-    """How many system calls `work` makes."""
+    """The number of system calls that `work` makes."""
     counted = []
 
     def count(name, call, arguments):
@@ -187,7 +187,7 @@ def deadly(call: int):
 def failing(call: int, error: int, short: bool = False):
     """The n-th system call, and it alone, fails with `error`; if `short`, a write takes half before the next fails.
 
-    Gives a list that holds the name of the call that failed, once it has.
+    Yields a list that will hold the name of the call that failed.
     """
     met: list[str] = []
     left = call
@@ -208,7 +208,7 @@ def failing(call: int, error: int, short: bool = False):
 
 
 def copy(cache: Path, to: Path) -> Path:
-    """A copy of a cache at `to`, made anew."""
+    """A fresh copy of a cache at `to`."""
     shutil.rmtree(to, ignore_errors=True)
     if cache.exists():
         shutil.copytree(cache, to)
@@ -216,7 +216,7 @@ def copy(cache: Path, to: Path) -> Path:
 
 
 def same_values(one: dict[str, object], other: dict[str, object]) -> bool:
-    """Whether two caches hold the same: all equal, states to the rounding that another batch brings."""
+    """Whether two caches hold the same; states may differ by the rounding of another batch."""
     if one.keys() != other.keys():
         return False
     for name, value in one.items():

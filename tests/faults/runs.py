@@ -1,4 +1,4 @@
-"""Each kind of fault, repeated: kills, refused calls, damaged files, and sequences of all that."""
+"""Each kind of fault, repeated: kills, refused calls, damaged files, and sequences of them all."""
 
 import errno
 import random
@@ -21,8 +21,8 @@ from tests.faults import job
 def kills(folder: Path, encoder, count: int, at_calls: bool) -> Counter[str]:
     """SIGKILL the job `count` times, at random moments or at each system call in turn, and let it go on after each.
 
-    After each kill the cache is verified; after up to three the job is finished and must be the undisturbed one's, byte
-    for byte.
+    After each kill the cache is verified. After up to three, the job is finished and its cache must equal that of an
+    undisturbed one, byte for byte.
     """
     random_ = random.Random(0)
     everything = job.parts(encoder, 300)
@@ -99,7 +99,7 @@ def refusals(folder: Path, encoder, stride: int) -> Counter[str]:
 
 
 def full_disks(folder: Path, encoder, step: int) -> Counter[str]:
-    """The job on a small disk in memory, of every size in steps, that is made larger once it is full."""
+    """The job on a small disk in memory, of one size after another, that is made larger once it is full."""
     everything = job.parts(encoder, 60)
     whole, disk = folder / "whole", folder / "disk"
     for part in everything:
@@ -132,9 +132,9 @@ def full_disks(folder: Path, encoder, step: int) -> Counter[str]:
 
 
 def mutations(folder: Path, encoder, count: int) -> Counter[str]:
-    """Damage one file of a finished cache in `count` ways, and look: verification, and all that can be read.
+    """Damage one file of a finished cache in `count` ways; each time, verify it and read all that can be read.
 
-    Damage to a file is noticed and named, or changes nothing. Every fiftieth is repaired, and the job run again.
+    Damage must be noticed and named, or change nothing. Every fiftieth time it is repaired and the job run again.
     """
     random_ = random.Random(0)
     whole, cut = folder / "whole", folder / "cut"
@@ -177,8 +177,8 @@ def mutations(folder: Path, encoder, count: int) -> Counter[str]:
 
 
 def sequences(folder: Path, encoder, examples: int) -> Counter[str]:
-    """Whatever happens before a part is done (kills, refusals, gc, verify), the end is the plain cache, byte for byte;
-    where shards were damaged and repaired, value for value.
+    """Whatever happens before a part is done (kills, refusals, gc, verify), the end is the plain cache, byte for byte,
+    or value for value if shards were damaged and repaired.
     """
     everything = job.parts(encoder, 40)
     whole, cut = folder / "whole", folder / "cut"
@@ -221,7 +221,7 @@ def sequences(folder: Path, encoder, examples: int) -> Counter[str]:
 
 
 def _happen(what: str, number: int, part, cut: Path) -> bool:
-    """Let something happen to a cache; whether a shard was dropped."""
+    """Let something happen to a cache. Returns whether a shard was dropped."""
     if what == "kill":
         job.killed(lambda: part(cut), call=number)
     elif what == "refuse":
@@ -245,7 +245,7 @@ def _happen(what: str, number: int, part, cut: Path) -> bool:
 
 
 def _damaged(data: bytes, random_: random.Random, manifest: bool) -> tuple[bytes, str]:
-    """Another content for a file, and what was done to it."""
+    """Damaged content for a file, and what was done to it."""
     how = random_.choice(["flip", "flip", "flip", "cut", "zero", "garbage", "longer"])
     changed = bytearray(data)
     if how == "flip":

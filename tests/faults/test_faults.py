@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def happened():
-    """In a process of its own, because it forks: one thread, and nobody's patches."""
+    """In a process of its own, because it forks: with one thread, and no patches of other tests."""
     asked = "--kills 4 --calls 6 --stride 9 --disks 100000 --mutations 250 --sequences 5"
     environment = {**os.environ, "TQDM_DISABLE": "1"}
     command = [sys.executable, "-m", "tests.faults", *asked.split()]

@@ -1,1 +1,1 @@
-"""What tests of several rooms make by hand."""
+"""What tests of several rooms build by hand."""

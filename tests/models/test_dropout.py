@@ -1,4 +1,4 @@
-"""Byte-wise dropout keeps the share and the expectation of the plain one."""
+"""Byte-wise dropout keeps the same share of values as plain dropout, and the same expectation."""
 
 import pytest
 import torch

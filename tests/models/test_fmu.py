@@ -1,4 +1,4 @@
-"""The FMU is the released one: against torch's own attention with the same weights."""
+"""The FMU is the released one: compared with torch's own attention with the same weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The image tower: its shapes, how pictures come into it, and what another size of picture changes."""
+"""The image tower: its shapes, how pictures get into it, and what another picture size changes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""embed-images keeps order, counts what it cannot read, and stores each picture once, decoded in one way."""
+"""embed-images keeps order, counts what it cannot read, and stores each picture once, all decoded alike."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_a_picture_whose_key_ends_in_a_zero_byte_is_known_again(tmp_path, encode
 def test_a_bank_that_was_decoded_otherwise_takes_no_more(encoder):
     bank = open_space(EARLIER / "cache").bank("noise")
     assert bank.decoding() == ""
-    with pytest.raises(DptrError, match="then: not written down; .*gc --drop-bank noise, and run this"):
+    with pytest.raises(DptrError, match="then: not recorded; .*gc --drop-bank noise, and run this"):
         embed_into(bank, encoder, [], (9, 32), Tally())
 
 

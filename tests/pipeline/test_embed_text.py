@@ -1,4 +1,4 @@
-"""embed-text stores each memory once, continues where it was stopped, and loses nothing."""
+"""embed-text stores each memory once, goes on where it was stopped, and loses nothing."""
 
 import os
 import signal
@@ -136,7 +136,7 @@ for _ in sys.stdin:  # for each line the work begins in a process of its own, to
 
 
 def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
-    """SIGKILL at several moments; the finished cache equals that of a run nobody stopped, byte for byte."""
+    """SIGKILL at several moments; the finished cache equals that of an undisturbed run, byte for byte."""
     from pipeline.encoder import Encoder
 
     monkeypatch.setattr(stage, "SHARD_BYTES", 1 << 16)

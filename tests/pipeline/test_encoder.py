@@ -173,7 +173,7 @@ def test_tower_that_averages_its_tokens_is_refused(tiny_models):
         ("no-such-model", "untrained:0", "open_clip has no model 'no-such-model'"),
         ("tiny", "untrained", "neither a file nor a tag of tiny"),
         ("tiny", "untrained:x", "without a seed"),
-        ("ViT-B-16", "shipped", "no weights of ViT-B-16 come with dptr: name some with --pretrained .tags: openai, "),
+        ("ViT-B-16", "shipped", "dptr ships no weights for ViT-B-16: name some with --pretrained .tags: openai, "),
         ("wordclip", "laion400m", "neither a file nor a tag of wordclip .tags: shipped"),
         ("tiny", "nowhere.pt", "neither a file nor a tag of tiny"),
         ("ViT-B-16", "openai", "QuickGELU and ViT-B-16 computes GELU.*--model ViT-B-16-quickgelu"),
@@ -186,7 +186,7 @@ def test_what_cannot_be_right_is_one_sentence(tiny_models, model, pretrained, me
 
 
 def test_openais_own_archive_needs_quickgelu(tiny_models, tmp_path):
-    """OpenAI's files are TorchScript archives; the one built here differs from them in its weights only."""
+    """OpenAI's files are TorchScript archives; the one built here differs from them only in its weights."""
     path = tmp_path / "ViT-B-16.pt"
     model = build_model("tiny", "untrained:1")
     with pytest.warns(FutureWarning):

@@ -1,4 +1,4 @@
-"""Every line read is either a label or counted with the reason why not."""
+"""Every line read becomes a label, or is counted with the reason why not."""
 
 import gc
 import threading
@@ -26,7 +26,7 @@ def test_losses_are_counted_by_reason():
 
 
 def test_labels_may_be_let_go_in_another_thread():
-    """As the garbage collector does with labels that an exception held; a warning would be an error here."""
+    """As the garbage collector does with labels that an exception kept alive; a warning would be an error here."""
     held = [collect(["a"])]
     thread = threading.Thread(target=held.clear)
     thread.start()

@@ -1,4 +1,4 @@
-"""Prompts begin alike, and those that would not are noticed."""
+"""Prompts begin alike; those that would not are noticed."""
 
 import open_clip
 import pytest

@@ -1,4 +1,4 @@
-"""Labels become prompts, each once, exactly as a dictionary in memory would have it."""
+"""Labels become prompts, each once, exactly as with a dictionary in memory."""
 
 import sqlite3
 
@@ -20,7 +20,7 @@ NEW = ["Street", "new", "NEW", "street", "1984", "newer"]
 @given(texts=st.lists(st.sampled_from([*WORDS, *NEW, "", "汉", "a b"]), max_size=60), page=st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
 def test_prompts_are_those_of_a_dictionary(texts, page, encoder, cache):
-    """`cache` holds numbers only, of which 1984 is none."""
+    """`cache` holds the numbers up to 899, so not 1984."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.prompt_table.PAGE", page)
         labels = collect(texts)

@@ -1,4 +1,4 @@
-"""The self-test knows the encoder that made a space from any other, and from the same one computing otherwise."""
+"""The self-test notices another encoder than the one that made the space, and the same one computing differently."""
 
 import shutil
 
@@ -23,15 +23,15 @@ def test_other_weights_are_refused_with_both_values(cache):
 
 
 def test_encoder_that_computes_otherwise_is_refused(cache, monkeypatch):
-    """As if a new version of a library resized pictures or computed attention in another way."""
+    """As if a new version of a library resized pictures or computed attention differently."""
     states = Encoder.text_states
     monkeypatch.setattr(Encoder, "text_states", lambda self, ids: states(self, [i[:-2] + i[-1:] + [0] for i in ids]))
-    with pytest.raises(DptrError, match="smallest cosine of its text features"):
+    with pytest.raises(DptrError, match="smallest cosine between its text features"):
         check(open_space(cache))
     monkeypatch.undo()
     tokens = pipeline.selftest._tokens
     monkeypatch.setattr(pipeline.selftest, "_tokens", lambda encoder, picture: tokens(encoder, picture[:, ::-1].copy()))
-    with pytest.raises(DptrError, match="smallest cosine of its image features"):
+    with pytest.raises(DptrError, match="smallest cosine between its image features"):
         check(open_space(cache))
 
 

@@ -1,4 +1,4 @@
-"""Shards are cut by bytes, and committed in order behind the work."""
+"""Shards are cut by bytes, and committed in order while the work goes on."""
 
 import time
 from itertools import pairwise
@@ -22,7 +22,7 @@ def test_shards_hold_everything_in_order_and_are_bounded_and_full(sizes, limit):
 
 
 class Committed:
-    """Stands where a collection does: takes images in order, and is slow for some."""
+    """Stands in for a collection: takes images in order, and is slow for some."""
 
     def __init__(self, refused=()):
         self.done, self.refused = [], refused
@@ -49,7 +49,7 @@ def test_commits_come_in_order_and_are_done_at_the_end():
 
 @pytest.mark.parametrize("count", [4, 5, 6, 30])
 def test_nothing_is_committed_after_what_failed(count):
-    """Also where the next shard is made already: it would take the number of the one that failed."""
+    """Even if the next shard is already made: it would take the number of the one that failed."""
     collection = Committed(refused=[3])
     with pytest.raises(DptrError, match="the disk is full"):
         commit_all(collection, range(count))

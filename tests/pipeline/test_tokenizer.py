@@ -1,4 +1,4 @@
-"""Token ids are open_clip's, whatever way they are found."""
+"""Token ids are open_clip's, whichever way they are computed."""
 
 from functools import cache
 
@@ -67,7 +67,7 @@ def test_ids_of_ten_thousand_pieces_and_memory_that_does_not_grow(monkeypatch):
 @pytest.mark.parametrize(
     ("outcome", "error", "message"),
     [
-        (object(), WrongUse, "a tokenizer .object. that is not known here"),
+        (object(), WrongUse, "a tokenizer .object. that dptr does not know"),
         (ImportError("transformers"), WrongUse, "pip install 'dptr.multilingual.'"),
         (OSError("no route to the hub"), DptrError, "could not be fetched or loaded: no route"),
     ],

@@ -1,4 +1,4 @@
-"""Labels are cleaned as the released code does it, or kept in one normal form."""
+"""Labels are cleaned as in the released code, or kept in one normal form."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -78,7 +78,7 @@ def test_dataset(tmp_path):
 
 
 def test_lmdb_that_was_cut_off_is_named(tmp_path):
-    """As a download that broke off leaves it; LMDB itself would end the process with a bus error."""
+    """As a broken-off download leaves it; LMDB itself would kill the process with a bus error."""
     write_lmdb(tmp_path / "set", [str(n) for n in range(500)], [picture(n) for n in range(500)])
     data = tmp_path / "set" / "data.mdb"
     data.write_bytes(data.read_bytes()[:200_000])

@@ -1,4 +1,4 @@
-"""Pictures come out of every kind of source with their names; what is no picture says why."""
+"""Pictures come out of every kind of source with their names; for anything else there is a reason."""
 
 import tarfile
 

@@ -1,4 +1,4 @@
-"""One decoder of pictures: what it makes of every kind of file, and that every path sees what it makes."""
+"""The one decoder of pictures: what it makes of every kind of file, and that every path gets its pixels from it."""
 
 import io
 import warnings
@@ -215,7 +215,7 @@ def test_a_long_comment_is_no_damage():
 
 
 def test_pillow_warns_of_nothing(monkeypatch):
-    """It would of these; here warnings are errors."""
+    """It would warn of these, and warnings are errors here."""
     torn = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"
     data = encoded(Image.new("RGB", (20, 10)), "JPEG", exif=torn)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)

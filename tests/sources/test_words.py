@@ -1,4 +1,4 @@
-"""Words come out of every kind of source, and what is wrong with one is one sentence."""
+"""Words come out of every kind of source; what is wrong with a source is said in one sentence."""
 
 import json
 

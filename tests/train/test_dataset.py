@@ -1,4 +1,4 @@
-"""The cache as a torch dataset: each word once, the same batches whoever shares the work; docs/own-loop.md runs."""
+"""The cache as a torch dataset: each word once, the same batches however the work is shared; docs/own-loop.md runs."""
 
 import re
 import subprocess

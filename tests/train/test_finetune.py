@@ -1,4 +1,4 @@
-"""Fine-tuning learns to read drawn words, takes over what was pre-trained, and says in one sentence what is wrong."""
+"""Fine-tuning learns to read drawn words, starts from pre-trained weights, and says in one sentence what is wrong."""
 
 import json
 from dataclasses import replace
@@ -56,7 +56,7 @@ def material(cache):
 
 @pytest.fixture(scope="module")
 def trained(init, material, tmp_path_factory):
-    """A run long enough to read two digits as they were drawn for it."""
+    """A run long enough to read the two-digit numbers drawn for it."""
     out = tmp_path_factory.mktemp("trained") / "run"
     options = FinetuneOptions(
         init, ["x"], ["y"], out, queries=0, batch=45, steps=300, lr=1e-3, encoder_lr=1e-3, augment=0.0, workers=0
@@ -163,7 +163,7 @@ def test_vit_for_pictures_without_a_token_is_refused(options, material):
 
 
 def test_sets_of_one_name_keep_their_own_pictures(trained):
-    """As the same set of two collections has; the page must not show one's pictures for the other's errors."""
+    """As two collections may each have a set of that name; the page must not mix up their pictures."""
     import base64
     import re
 
@@ -185,7 +185,7 @@ def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material,
 
 
 def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch, tmp_path):
-    """Its tokens come from the cache, and reading from them is reading from pictures."""
+    """Its tokens come from the cache, and reading from them gives the same as reading from pictures."""
     import shutil
 
     from models.image_encoder import ImageEncoder

@@ -7,7 +7,7 @@ from train.perturbation import ORP, mean_row_norm
 
 
 def bank(N, T, D=4):
-    """Token t of photograph n is n * 100 + t in every dimension, so that a row tells where it came from."""
+    """Token t of photograph n is n * 100 + t in every dimension, so that a row shows where it came from."""
     rows = torch.arange(N)[:, None] * 100 + torch.arange(T)
     return rows[..., None].expand(N, T, D).half()
 
@@ -36,7 +36,7 @@ def test_positions_drawn_a_sample_differ():
 
 
 def test_draws_are_uniform():
-    """Each photograph and each token equally often (chi-squared, 9 and 19 degrees, once in a thousand exceeded)."""
+    """Each photograph and each token equally often (chi-squared, 9 and 19 degrees, one in a thousand exceeds it)."""
     perturbation, generator = ORP(bank(10, 20), 1.0), torch.Generator().manual_seed(0)
     draws = [perturbation.draw(3, 5, generator) for _ in range(3000)]
     photographs = torch.bincount(torch.cat([p for p, _ in draws]), minlength=10).float()

@@ -94,7 +94,7 @@ def test_same_seed_gives_the_same_losses(options, tmp_path):
 
 
 def test_readers_train_alike(options, tmp_path):
-    """Resident and mapped show the same words in the same order; all are said and written."""
+    """Resident and mapped show the same words in the same order; each reader is printed and recorded."""
     found = {}
     for name in ("auto", "resident", "mapped", "streamed"):
         lines = []
@@ -204,7 +204,7 @@ def test_learning_rate_is_torchs_one_cycle(steps):
 
 
 def test_training_leaves_torch_as_it_was(options):
-    """What is embedded afterwards in the same process must not differ in its last bit."""
+    """What the same process embeds afterwards must not differ, down to the last bit."""
     before = torch.backends.cuda.flash_sdp_enabled()
     pretrain(options, str)
     assert before

@@ -1,4 +1,4 @@
-"""Several ranks learn what one does, and go on together."""
+"""Several ranks learn what one does, and resume together."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ def ranks(options: PretrainOptions) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def two(cache, tmp_path_factory):
-    """A run of two ranks without dropout and perturbation, with orders that are not drawn: nothing follows the rank."""
+    """A run of two ranks without dropout, perturbation or random orders, so that nothing depends on the rank."""
     out = tmp_path_factory.mktemp("ranks") / "two"
     options = PretrainOptions(["numbers"], out, cache=cache, steps=160, eval_every=40)
     done = ranks(options)

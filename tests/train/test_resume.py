@@ -40,7 +40,7 @@ def options(cache, tmp_path, monkeypatch):
 
 
 def figures(run: Path) -> list[tuple]:
-    """All that is logged and does not follow the clock."""
+    """All that is logged and does not depend on the clock."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(x["step"], x["group"], x.get("loss"), x.get("lr"), x.get("word_accuracy"), x.get("ned")) for x in lines]
 
@@ -98,7 +98,7 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monk
 
 
 def test_average_of_the_weights_is_what_it_says_and_goes_on(options, tmp_path, monkeypatch):
-    """Against an average computed from the weights of every step."""
+    """Compared with an average computed from the weights of every step."""
     seen, step = [], train.step.Step.__call__
 
     def noted(self, number, *more):

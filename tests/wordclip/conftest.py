@@ -1,4 +1,4 @@
-"""A font file, a list of words and crops to work with, none of which need the network."""
+"""A font file, a list of words and crops to work with, none of which needs the network."""
 
 import io
 

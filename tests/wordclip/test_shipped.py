@@ -1,4 +1,4 @@
-"""The encoder that comes with dptr: that it is the one its card describes, and knows words it never saw."""
+"""The encoder that comes with dptr: it is the one that its model card describes, and knows words it never saw."""
 
 import hashlib
 import random
@@ -38,7 +38,7 @@ def shipped():
 
 
 def drawn(count):
-    """Names of shops that are in no list of words, drawn in a font that was not trained on."""
+    """Shop names that are in no list of words, drawn in a font that was not trained on."""
     rng = random.Random(0)
     words = rng.sample(sorted(word for word in signs() if len(word) > 7 and word.isalpha()), count)
     grounds = [np.asarray(decode(data)) for _, data in photographs()]
@@ -92,7 +92,7 @@ def test_states_are_those_of_open_clips_full_forward_pass(shipped):
 
 
 def test_bf16_is_close_to_fp32(shipped):
-    """On trained weights, where features have the norms they have in use."""
+    """On trained weights, where features have their usual norms."""
     rough = Encoder("wordclip", "shipped", precision="bf16", device="cpu")
     words, pictures = drawn(40)
     ids = [shipped.prompt.ids(word) for word in words]
@@ -119,7 +119,7 @@ def test_drawn_words_are_nearer_to_their_own_prompt_than_to_99_others(shipped, t
 
 
 def test_upper_and_lower_case_are_two_words(shipped):
-    """OpenAI's CLIP lower-cases; a reader of signs has to know the difference."""
+    """OpenAI's CLIP lower-cases, but a reader of signs must know the difference."""
     rng = random.Random(1)
     words = [case for name in ("hotel", "garden", "bakery", "market") for case in (name, name.upper())]
     pictures = [render(word, [PILLOWS], [np.zeros((96, 96, 3), np.uint8)], rng) for word in words]

@@ -28,7 +28,7 @@ def word_encoder():
 
 
 def made(count):
-    """Pictures of noise and numbered words, two of which differ in case only."""
+    """Pictures of noise and numbered words, two of which differ only in case."""
     rng = np.random.default_rng(0)
     words = [f"word{n // 2}" if n % 2 else f"WORD{n // 2}" for n in range(count)]
     return rng.integers(0, 256, (count, 32, 128, 3), np.uint8), words
@@ -150,12 +150,12 @@ def test_wrong_use_is_one_sentence(material, tmp_path, monkeypatch, capsys):
         runpy.run_module("wordclip", run_name="__main__")
     assert wrong.value.code == 2
     said = capsys.readouterr().err
-    assert "no legible font lies under" in said
+    assert "there is no legible font under" in said
     assert "Traceback" not in said
 
 
 def test_random_words_of_a_batch_are_really_random(word_encoder):
-    """Every picture comes in time, none much more often than another."""
+    """Every picture comes up eventually, none much more often than another."""
     pictures, words = made(128)
     sampler = WordSampler([[("hotel", 1.0)]], word_encoder.prompt.tokens)
     none = Crops(np.empty((0, 32, 128, 3), np.uint8), [])

@@ -32,7 +32,7 @@ def test_held_out_words_are_never_drawn_in_any_case(encoder):
 
 
 def test_a_rare_words_tokens_are_met_too(encoder):
-    """One word has all the frequency; the tokens of the other are drawn as often in the share that goes by tokens."""
+    """One word has all the frequency, but the share drawn by tokens shows the other word's tokens as often."""
     sampler, rng = WordSampler([[("the", 1e9), ("zymurgy", 1.0)]], encoder.prompt.tokens), random.Random(0)
     seen = Counter(sampler.draw(rng).casefold() for _ in range(2000))
     assert seen["zymurgy"] > 200

@@ -1,4 +1,4 @@
-"""What the literal references share: layers of one sample, written out, and decoders and memories to try them on."""
+"""What the literal references share: layers for one sample, written out, and decoders and memories to try them on."""
 
 import pytest
 import torch
@@ -28,13 +28,13 @@ def look(layer, x, memory):
 
 
 def layer_by_hand(layer, x, memory, allowed):
-    """Self-attention of x (Q, W), where allowed (Q, Q), then as above."""
+    """Self-attention of x (Q, W), where allowed (Q, Q), then `look`."""
     normed = layer.norm_self(x)
     return look(layer, x + attend(layer.self_attention, normed, normed, allowed), memory)
 
 
 def small(kind, depth=2, **changes):
-    """A decoder of a memory of width 24, in evaluation mode, away from the symmetric start, so that errors show."""
+    """A decoder for memories of width 24, in evaluation mode, with scattered weights, so that errors show."""
     torch.manual_seed(0)
     decoder = make(configure(kind, memory_width=24, width=32, depth=depth, heads=4, **changes)).eval()
     for name, parameter in decoder.named_parameters():
@@ -43,7 +43,7 @@ def small(kind, depth=2, **changes):
 
 
 def ragged(B, D, lengths):
-    """Padded memory, mask, and the memories one by one; what stands in padding must not matter."""
+    """Padded memory, mask, and the memories one by one; the padding is not zero, since it must not matter."""
     memory = torch.randn(B, max(lengths), D)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     return memory, mask, [m[:n] for m, n in zip(memory, lengths, strict=True)]
@@ -59,7 +59,7 @@ def assert_same_loss(decoder, loss, expected):
 
 
 def assert_same_reading(decoder, found, expected):
-    """ids and shares (B, S) against one (ids, shares) a sample, up to and with EOS; behind it EOS and 1."""
+    """ids and shares (B, S) against (ids, shares) of each sample, up to and including EOS; after it EOS and 1."""
     S = decoder.config.max_length + 1
     assert [tuple(one.shape) for one in found] == [(len(expected), S)] * 2
     for ids, shares, (wanted, likely) in zip(*found, expected, strict=True):

@@ -1,4 +1,4 @@
-"""ABINet's kind against a literal one: one sample and one position at a time."""
+"""The ABINet decoder against a literal one: one sample and one position at a time."""
 
 import pytest
 import torch

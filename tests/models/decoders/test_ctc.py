@@ -11,7 +11,7 @@ from tests.models.decoders.by_hand import assert_same_loss, assert_same_reading,
 
 
 def written(path):
-    """What frames with these ids write."""
+    """The word that frames with these ids write."""
     return tuple(i for i, _ in groupby(path) if i != BLANK)
 
 
@@ -25,7 +25,7 @@ def logits_by_hand(decoder, memory):
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_loss_and_gradients_equal_the_literal_ones(depth):
-    """Of all 4^6 paths, also for a word that fits in one way only: a blank between equal characters."""
+    """Over all 4^6 paths; one word fits in one way only, with a blank between equal characters."""
     decoder, labels = small("ctc", depth, max_length=3, characters="abc"), ["aaa", "b", "cab", "bb"]
     memory, mask, memories = ragged(4, 24, [7, 9, 4, 9])
     paths = list(product(range(4), repeat=6))
@@ -65,7 +65,7 @@ def test_reading_equals_the_literal_one(max_length, blanks):
 
 
 def test_loss_of_bf16_is_that_of_fp32():
-    """Training on a CPU runs under autocast, where torch has no CTC loss of bf16."""
+    """Training on a CPU runs under autocast, where torch has no CTC loss in bf16."""
     decoder = small("ctc")
     memory, mask, _ = ragged(2, 24, [7, 9])
     targets = decoder.charset.encode(["abc", "de"])

@@ -1,4 +1,4 @@
-"""What every decoder promises, whichever module it is: each test is asked of all of them."""
+"""What every decoder promises: each test runs on all of them."""
 
 import json
 
@@ -57,7 +57,7 @@ def test_gradients_reach_every_parameter(kind):
 
 @every
 def test_losses_of_parts_of_a_batch_make_that_of_the_whole(kind):
-    """Weighted by their predictions, as several devices weigh them; two orders of PARSeq are not drawn."""
+    """Weighted by their predictions, as several devices weigh them; with two orders PARSeq draws none."""
     decoder = small(kind, **({"permutations": 2} if kind == "parseq" else {}))
     memory, mask, _ = ragged(4, 24, [5, 8, 6, 7])
     targets = decoder.charset.encode(["street", "a!", "no", "wagons"])
@@ -75,7 +75,7 @@ def test_losses_of_parts_of_a_batch_make_that_of_the_whole(kind):
 
 @every
 def test_everything_is_initialised(kind):
-    """No parameter keeps what happened to lie in memory (DPTR's released code forgets some)."""
+    """No parameter keeps what happened to be in memory (DPTR's released code forgets some)."""
     made = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -123,7 +123,7 @@ def test_a_reading_does_not_depend_on_the_rows_beside_it(kind):
 
 
 def toy(B, generator):
-    """Words of 3 to 6 letters, and memories whose rows each say a letter and its place."""
+    """Words of 3 to 6 letters, and memories whose rows each encode a letter and its place."""
     lengths = torch.randint(3, 7, (B,), generator=generator)
     letters = torch.randint(0, 6, (B, 6), generator=generator)
     places = torch.eye(6).expand(B, -1, -1)
@@ -171,7 +171,7 @@ def test_runs_and_exports_bring_it_back(kind, tmp_path, say):
 
 
 def rewritten(folder, decoder, change):
-    """A run whose best.pt has another configuration."""
+    """A run whose best.pt holds a changed configuration."""
     run = Recorder(folder, run_config(decoder.config))
     run.save_best(decoder, 1, {}, [])
     run.close()

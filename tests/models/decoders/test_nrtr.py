@@ -1,4 +1,4 @@
-"""NRTR's kind against a literal one: one sample and one position at a time, nothing kept."""
+"""The NRTR decoder against a literal one: one sample and one position at a time, nothing cached."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Text towers that look ahead, or are built otherwise, give the states of open_clip's own forward pass."""
+"""Text towers that look ahead, or are built differently, give the states of open_clip's own forward pass."""
 
 import json
 
@@ -30,7 +30,7 @@ VOCABULARY = [
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A CLIP with a small BERT for text, from files as a hub gives them; its weights are random."""
+    """A CLIP with a small BERT for text, from files like those of a hub; its weights are random."""
     from transformers import BertConfig, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("bert")
@@ -93,7 +93,7 @@ def test_they_are_embedded_and_the_plan_says_so(bert, tmp_path):
     encoder, lines = Encoder(bert, "untrained:3", precision="fp32"), []
     done = embed_text(tmp_path, encoder, collect(["hello", "tar", "hello", "x" * 25]), "words", lines.append)
     assert (done.new_memories, done.dropped) == (2, {"with a prompt longer than the encoder's context": 1})
-    assert any("look ahead" in line and "each prompt is computed whole" in line for line in lines)
+    assert any("look ahead" in line and "each prompt is computed in full" in line for line in lines)
     loader = MemoryLoader(Space(tmp_path / done.space), torch.device("cpu"))
     states = encoder.text_states([encoder.prompt.ids("tar")])
     memory, mask = loader.padded(states, np.array([len(states)]))

@@ -12,7 +12,7 @@ ENDINGS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size
 
 
 def seen_by(tree: PrefixTree, positions: int) -> dict[int, tuple]:
-    """For every row of the result what its node sees: (tokens at all its positions, in the order of positions)."""
+    """For every row of the result, the tokens that its node sees, in the order of their positions."""
     found: dict[int, tuple] = {}
     for batch in tree.batches(positions):
         C, S = batch.tokens.shape
@@ -61,7 +61,7 @@ def test_rows_are_as_long_as_the_longest_prompt_needs():
 
 
 def test_nearly_nothing_is_computed_twice():
-    """On words with common beginnings the evaluated positions stay within a tenth of the fewest possible."""
+    """On words with common prefixes, the evaluated positions stay within a tenth of the fewest possible."""
     random = np.random.default_rng(0)
     prompts = [[*SHARED, *random.integers(1, 40, random.integers(2, 5)), 99, 100] for _ in range(3000)]
     tree = PrefixTree(prompts, 3)

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Doubling:
-    """Doubles, slower for odd numbers; like a GPU it has room for `room` rows."""
+    """Doubles its input, more slowly for odd numbers; like a GPU, it has room for only `room` rows."""
 
     def __init__(self, room: int = 100) -> None:
         self.room, self.rows = room, []
@@ -53,13 +53,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(capsys):
     ]
     assert module.rows == [13, 6, 3, 3, 3, 3, 1, 3, 3, 3, 3, 1, 2]  # what did not fit once is not tried again
     text = capsys.readouterr()
-    assert "cpu is out of memory with 13 rows: going on with 6 at a time." in text.err
+    assert "cpu ran out of memory with 13 rows: going on with 6 at a time." in text.err
     assert not text.out
 
 
 def test_a_row_that_does_not_fit_is_one_sentence():
     replicas = Replicas([CPU], lambda device: Doubling(room=0))
-    with pytest.raises(DptrError, match="does not hold one row: .*--device cpu"):
+    with pytest.raises(DptrError, match="a single row does not fit .*--device cpu"):
         list(replicas.map(batches([4])))
 
 

@@ -51,7 +51,7 @@ def test_each_kind_of_change_happens():
 
 
 def test_nothing_of_the_word_is_cut_off():
-    """However it is turned, the share of black stays about what it was, colours left out."""
+    """However the picture is turned, its share of black stays about the same; colours are left alone."""
     for n in range(300):
         made = np.asarray(_moved(striped(), 1.0, random.Random(n)))[:, :, 0]
         black = (made < 128).sum() / (40 * 120)

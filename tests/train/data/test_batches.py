@@ -1,4 +1,4 @@
-"""Which words train, in what order, and what memory the decoder is given."""
+"""Which words are trained on, in what order, and what memory the decoder is given."""
 
 from collections import Counter
 
@@ -78,7 +78,7 @@ def test_batches_hold_words_of_similar_length():
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_sorting_by_length_changes_no_words_chance(ranks):
-    """Of many epochs the first 30 of 100 batches: short and long words stand in them equally often, and each word."""
+    """Over many epochs, every word, short or long, is equally often in the first 30 of 100 batches."""
     some = np.random.default_rng(0).integers(1, 26, 1200)
     seen, epochs = np.zeros(1200), 600
     for number in range(epochs):
@@ -129,7 +129,7 @@ def two_layouts(encoder, full_encoder, tmp_path_factory):
 
 
 def test_compact_memory_is_the_full_one_up_to_its_end(two_layouts, encoder):
-    """Row 0 the projected end, rows 1..5 the prefix, then the rest; behind it the mask says no."""
+    """Row 0 is the projected end, rows 1 to 5 the prefix, then comes the rest; after it all is masked."""
     compact, full = two_layouts
     charset = Charset()
     corpus, _ = read_words(compact, ["words"], charset, 25)
@@ -174,7 +174,7 @@ def test_label_without_its_memory_is_an_error(tmp_path, encoder):
 
 
 def test_charset_of_one_case_keeps_both_memories_of_a_word(tmp_path):
-    """With an encoder that keeps case, Exit and exit are two memories, and one word to write."""
+    """With an encoder that keeps case, Exit and exit are two memories, but one word to spell."""
     from pipeline.encoder import Encoder
 
     encoder = Encoder("wordclip", "untrained:0", precision="fp32", device="cpu")

@@ -1,4 +1,4 @@
-"""Which word images are used, how often each comes, and batches that do not depend on who makes them."""
+"""Which word images are used, how often each comes up, and that batches do not depend on who makes them."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Three readers give the same memories for the same words, each word once an epoch, and notice what changed on disk."""
+"""Three readers give the same memories for the same words, each word once an epoch, and notice changes on disk."""
 
 import threading
 from collections import Counter
@@ -28,7 +28,7 @@ WIDTH = 3
 
 
 def stored(folder, shards, seed=0):
-    """Memories of some lengths, by shard."""
+    """Memories of several lengths, by shard."""
     random = np.random.default_rng(seed)
     memories = Memories(folder, ONE)
     for number, lengths in enumerate(shards):

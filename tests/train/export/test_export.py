@@ -33,7 +33,7 @@ def decoder_config(kind="parseq", **changes):
 
 
 def scattered(model, end):
-    """Away from the symmetric start, so that errors show, and words end early and late."""
+    """With scattered weights, so that errors show, and words end early and late."""
     torch.manual_seed(0)
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

@@ -1,6 +1,6 @@
-"""Export to ONNX: onnxruntime, fed the file that was written, reads what the run reads.
+"""Export to ONNX: onnxruntime reads with the written file what the run reads.
 
-A conversion takes seconds however small the model, so two are made, and the other tests use what they wrote.
+A conversion takes seconds however small the model, so only two are made, and the other tests use what they wrote.
 """
 
 import json
@@ -26,7 +26,7 @@ from train.export import onnx as export_onnx
     ids=["adapt-fmu", "tokens"],
 )
 def written(request, tmp_path_factory):
-    """A run's recogniser, the folder it was written to, and what was said of it."""
+    """A run's recogniser, the folder it was written to, and what was printed about it."""
     changes, queries, depth, end = request.param
     folder = tmp_path_factory.mktemp("onnx")
     run, model = finetuned(folder / "run", vision(**changes), queries, end, depth=depth)

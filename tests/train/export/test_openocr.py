@@ -47,7 +47,7 @@ class Layer(nn.Module):
 
 
 class Reference(nn.Module):
-    """The whole decoder by its names, in the simplest way that reads: everything anew for each character."""
+    """The whole decoder by its names, in the simplest way that reads: all is computed anew for each character."""
 
     def __init__(self, shape, fmu):
         super().__init__()
@@ -80,7 +80,7 @@ class Reference(nn.Module):
         return self.head(self.decoder.norm(query))
 
     def read(self, memory):
-        """Ids of one sample up to its end: greedily from left to right, then one cloze pass."""
+        """Ids of one sample up to its end: greedy, from left to right, then one cloze pass."""
         ids, S = [], self.pos_queries.shape[1]
         for step in range(S):
             later = torch.ones(step + 1, step + 1, dtype=torch.bool).triu(1)

@@ -1,4 +1,4 @@
-"""The maps against torch's own attention and a slow, literal pass; and what is drawn of them."""
+"""The maps against torch's own attention and a slow, literal pass; and how they are drawn."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ KINDS = [(0, True), (0, False), (5, True), (5, False)]  # queries of the FMU, cl
 
 
 def torchs(ours, source_width):
-    """torch's module with the parameters of ours."""
+    """torch's module with our parameters."""
     W = ours.query.in_features
     theirs = nn.MultiheadAttention(W, ours.heads, kdim=source_width, vdim=source_width, batch_first=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The page of misread words: what it holds, by a parser, and what it does, in a real browser."""
+"""The page of misread words: what it holds, seen by a parser, and what it does, in a real browser."""
 
 import base64
 import io
@@ -60,7 +60,7 @@ def page_of(run: str, misread: list[Misread], words: int, limit: int = 2000) -> 
 
 
 class Parsed(HTMLParser):
-    """Every element but marks, with its attributes and the text up to the next one; and what is marked."""
+    """Every element except marks, with its attributes and the text up to the next one; and what is marked."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """The page in a browser, which may ask for nothing but files and data, open no dialog and raise no error."""
+    """The page in a browser. It may request only files and data, open no dialog and raise no error."""
     file = tmp_path / "errors.html"
     file.write_text(page_of("Misread", SHUFFLED, 2000), "utf-8")
     heard: list[str] = []

@@ -1,4 +1,4 @@
-"""Reading picture files: what names them, how they are decoded, and that each is read as if it were alone."""
+"""Reading picture files: how they are named and decoded, and that each is read as if it were alone."""
 
 import io
 import subprocess
@@ -54,7 +54,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures b.png, c.jpg, sub/a.png and z, and what is none."""
+    """Pictures b.png, c.jpg, sub/a.png and z, and files that are not pictures."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     (folder / "b.png").write_bytes(picture(1))

@@ -40,7 +40,7 @@ def logits_by_hand(decoder, memory, ids, positions, query_mask, content_mask):
 
 
 def loss_by_hand(decoder, memories, labels, orders):
-    """Dptr.md's section 3: each order alone, weighted by its tokens; EOS in the first two orders only."""
+    """Each order alone, weighted by its tokens; EOS in the first two orders only (dptr.md, section 3)."""
     charset, longest = decoder.charset, max(map(len, labels))
     total, tokens = torch.zeros(()), 0
     for k, order in enumerate(orders.tolist()):

@@ -11,7 +11,7 @@ from models.decoders.parseq.permutations import attention_masks, draw_permutatio
 
 
 def masks_by_loop(order: list[int]) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Query and content mask of one order, by asking of each pair who came first."""
+    """Query and content mask of one order, by asking of each pair which came first."""
     S = len(order) - 1
     query = [[order.index(key) < order.index(i + 1) for key in range(S)] for i in range(S)]
     content = [[order.index(key) <= order.index(i) for key in range(S)] for i in range(S)]
@@ -49,7 +49,7 @@ def test_every_order_of_a_short_word_is_drawn():
 
 
 def test_orders_of_long_words_are_uniform():
-    """Where position 1 stands in the third order, over many draws: any place alike (chi-squared, 9 degrees)."""
+    """Over many draws, position 1 is equally often in each place of the third order (chi-squared, 9 degrees)."""
     generator = torch.Generator().manual_seed(0)
     draws = torch.stack([draw_permutations(10, 6, generator)[2] for _ in range(2000)])
     counts = torch.bincount((draws == 1).int().argmax(1) - 1, minlength=10)
