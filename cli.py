@@ -9,15 +9,24 @@ from typing import Annotated
 import typer
 
 from commands.cache import cache_app
-from commands.console import HELP, Commands, say
+from commands.console import HELP, Commands, say, say_version
 from commands.embed import embed_images, embed_text
 from commands.read import evaluate, export, read
 from commands.train import finetune, pretrain
 
-app = typer.Typer(cls=Commands, help="Embed words and photographs once; pre-train text readers many times.", **HELP)
+app = typer.Typer(cls=Commands, **HELP)
 for command in (embed_text, embed_images, pretrain, finetune, evaluate, read, export):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Embed words and photographs once; pre-train text readers many times."""
 
 
 @app.command()

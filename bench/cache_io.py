@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.encode_text import MODEL, WEIGHTS
 from cache.fingerprint import Fingerprint
-from cache.keys import Keys
+from cache.keys import Keys, key_bytes
 from cache.memories import Memories
 from cache.shard import SHARD_BYTES
 from cache.space import complete_space, open_space
@@ -98,7 +98,7 @@ def build(folder: Path, keys: Keys) -> list[float]:
 def opened(cache: Path, keys: Keys) -> tuple[float, int, int]:
     """Seconds, bytes of memory, bytes read: medians of fresh processes that open a cache and find a memory."""
     asked = len(keys) // 2
-    command = [sys.executable, "-c", OPEN, str(cache), keys[asked].ljust(16, b"\0").hex(), str(asked)]
+    command = [sys.executable, "-c", OPEN, str(cache), key_bytes(keys[asked : asked + 1])[0].hex(), str(asked)]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(RUNS)]
     seconds, memory, read = zip(*runs, strict=True)
     return statistics.median(map(float, seconds)), int(statistics.median(map(int, memory))), int(read[0])

@@ -74,7 +74,7 @@ def main() -> None:
             rates: list[tuple[float, float, float]] = []
             for run in range(RUNS):
                 options = PretrainOptions(
-                    cache, ["words"], Path(name) / f"{depth}-{run}", bank="photos", depth=depth, batch=batch,
+                    ["words"], Path(name) / f"{depth}-{run}", cache=cache, bank="photos", depth=depth, batch=batch,
                     steps=STEPS[depth] * (1 if device.type == "cpu" else 20), eval_words=1,
                 )  # fmt: skip
                 ours = pretrain(options, lambda text: None).words_per_second

@@ -81,9 +81,9 @@ def one_pretraining(args: argparse.Namespace, arm: str) -> None:
         return
     shutil.rmtree(out, ignore_errors=True)
     options = PretrainOptions(
-        args.out / "cache",
         ["words"],
         out,
+        cache=args.out / "cache",
         bank="photos" if arm == "c" else None,
         orp_relative=ORP_RELATIVE if arm == "c" else None,
         zero_memory=arm == "e",

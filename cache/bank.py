@@ -1,9 +1,10 @@
 """A bank: photographs' features (N, T, D), class token first, with a FAISS index over the class-token row.
 
-A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, and `keys`
-(n, 16) uint8, blake2b of the encoded picture. `index.faiss` is an inner-product index over the normalised class-token
-rows, in the order of the bank, with the sha256 of all that as its last 32 bytes, which FAISS does not read;
-`skipped.json` maps names of pictures that could not be read to the reason.
+A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, `keys`
+(n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how pixels were made of that.
+`index.faiss` is an inner-product index over the normalised class-token rows, in the order of the bank, with the sha256
+of all that as its last 32 bytes, which FAISS does not read; `skipped.json` maps names of pictures that could not be
+read to the reason.
 """
 
 import hashlib
@@ -17,9 +18,8 @@ from cache.collection import Collection
 from cache.errors import Damaged, DptrError
 from cache.files import write_whole
 from cache.keys import Keys, keys_to_disk, read_keys
-from cache.memories import check_finite
 from cache.seal import seal, unseal
-from cache.shard import Image, Shard, pack_strings, unpack_strings
+from cache.shard import Image, Shard, check_finite, pack_strings, unpack_strings
 
 INDEX, SKIPPED = "index.faiss", "skipped.json"
 
@@ -51,14 +51,23 @@ class Bank(Collection):
             start += shard.entry.rows
         return features
 
-    def add(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16]) -> None:
-        """Commit pictures as one shard, see `shard_of`."""
-        self.commit(self.shard_of(ids, keys, features))
+    def decoding(self) -> str:
+        """How the pictures were decoded, in the words of `shard_of`; empty if they are from before that was kept."""
+        shard = next(self.shards(), None)
+        return shard.read("decoding").tobytes().decode() if shard and "decoding" in shard.entry.datasets else ""
 
-    def shard_of(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16]) -> Image:
-        """Pictures as one shard: features (n, T, D) float16. DptrError if a value is not finite."""
+    def add(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16], decoding: str) -> None:
+        """Commit pictures as one shard, see `shard_of`."""
+        self.commit(self.shard_of(ids, keys, features, decoding))
+
+    def shard_of(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16], decoding: str) -> Image:
+        """Pictures as one shard: features (n, T, D) float16, and in words how the pictures were decoded.
+
+        DptrError if a value is not finite.
+        """
         check_finite(features, "an image feature")
-        return self.image(len(ids), {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)})
+        datasets = {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)}
+        return self.image(len(ids), {**datasets, "decoding": np.frombuffer(decoding.encode(), np.uint8)})
 
     def skipped(self) -> dict[str, str]:
         """Pictures that could not be read, name to reason. Damaged if skipped.json is."""

@@ -1,11 +1,13 @@
 """What is in a cache, for people and for programs: `dptr cache info`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cache.collection import Collection
 from cache.errors import WrongUse
+from cache.report import columns
 from cache.space import Space, spaces
 
 
@@ -19,25 +21,24 @@ def describe(cache: Path) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> str:
     """`describe` as text."""
-    lines = []
-    for space in found["spaces"]:
-        fingerprint = space["fingerprint"]
-        lines.append(f"space {space['name']}")
-        trained = "UNTRAINED weights" if fingerprint["untrained_seed"] is not None else "weights"
-        lines.append(f"  {'encoder':10}{fingerprint['model']}, {trained} '{fingerprint['pretrained']}'")
-        lines.append(f"  {'prompt':10}{fingerprint['prompt']}")
-        values = f"{fingerprint['layout']} layout, computed in {fingerprint['compute']}, stored {fingerprint['stored']}"
-        lines.append(f"  {'values':10}{values}, format {fingerprint['format']}")
-        lines.append(f"  {'identity':10}{space['digest']}")
-        lines.append(f"  {'':10}{'name':24}{'rows':>12}{'shards':>8}{'bytes':>18}")
-        for kind in ("memories", "corpora", "banks", "crops"):
-            for part in space[kind]:
-                label = {"corpora": "corpus", "banks": "bank"}.get(kind, kind)
-                row = f"{part['name']:24}{part['rows']:>12,}{part['shards']:>8,}{part['bytes']:>18,}"
-                skipped = f"  ({part['skipped']:,} skipped)" if part.get("skipped") else ""
-                lines.append(f"  {label:10}{row}{skipped}")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n\n".join("\n".join(_lines(space)) for space in found["spaces"])
+
+
+def _lines(space: dict[str, Any]) -> Iterator[str]:
+    yield f"space {space['name']}"
+    made = space["fingerprint"]
+    trained = "UNTRAINED weights" if made["untrained_seed"] is not None else "weights"
+    yield f"  encoder   {made['model']}, {trained} '{made['pretrained']}'"
+    yield f"  prompt    {made['prompt']}"
+    values = f"{made['layout']} layout, computed in {made['compute']}, stored {made['stored']}"
+    yield f"  values    {values}, format {made['format']}"
+    yield f"  identity  {space['digest']}"
+    rows = [("", "name", "rows", "shards", "bytes", "")]
+    for label, kind in (("memories", "memories"), ("corpus", "corpora"), ("bank", "banks"), ("crops", "crops")):
+        for part in space[kind]:
+            skipped = f"({part['skipped']:,} skipped)" if part.get("skipped") else ""
+            rows.append((label, part["name"], *(f"{part[n]:,}" for n in ("rows", "shards", "bytes")), skipped))
+    yield from (f"  {line}" for line in columns(rows, left=2))
 
 
 def _space(space: Space) -> dict[str, Any]:

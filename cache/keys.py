@@ -16,6 +16,12 @@ def as_keys(keys: Sequence[bytes]) -> Keys:
     return np.frombuffer(b"".join(keys), "S16")
 
 
+def key_bytes(keys: Keys) -> list[bytes]:
+    """Inverse of `as_keys`: all 16 bytes of each key, where numpy's own `tolist` drops zeros at the end."""
+    data = keys.tobytes()
+    return [data[n : n + 16] for n in range(0, len(data), 16)]
+
+
 def keys_to_disk(keys: Keys) -> NDArray[np.uint8]:
     """(n,) S16 to (n, 16) uint8, which every HDF5 reader shows byte by byte."""
     return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)

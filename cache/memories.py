@@ -19,9 +19,8 @@ from cache.collection import Collection
 from cache.crc import joined
 from cache.errors import Damaged, DptrError
 from cache.keys import Keys, KeyTable, keys_to_disk
-from cache.shard import Image
+from cache.shard import Image, check_finite
 
-PIECE = 1 << 18  # values
 BLOCK = 1 << 20  # bytes of a shard that are read in one piece, unless memories are read at random
 TOGETHER = 256  # memories that are checked in one pass
 
@@ -66,17 +65,6 @@ class Memories(Collection):
             "checks": checks,
         }
         return self.image(len(keys), datasets)
-
-
-def check_finite(values: NDArray[np.float16], what: str) -> None:
-    """DptrError if a value is infinite or not a number: all bits of its exponent are set."""
-    bits = values.reshape(-1).view(np.uint16)
-    pieces = (bits[n : n + PIECE] for n in range(0, len(bits), PIECE))  # which stay in the processor's own memory
-    if any((piece & 0x7FFF).max() >= 0x7C00 for piece in pieces):
-        raise DptrError(
-            f"{what} does not fit into float16 (it is infinite or not a number): these weights cannot be cached; "
-            "embed with --precision fp32 or check the weights."
-        )
 
 
 class MemoryReader:

@@ -29,6 +29,7 @@ from cache.files import write_whole
 
 SHARD_BYTES = 64 << 20
 MOST = 1024  # buffers that one call may fill
+PIECE = 1 << 18  # values looked at together
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,17 @@ class Image:
     rows: int
     data: memoryview
     datasets: dict[str, Place]
+
+
+def check_finite(values: NDArray[np.float16], what: str) -> None:
+    """DptrError if a value is infinite or not a number: all bits of its exponent are set."""
+    bits = values.reshape(-1).view(np.uint16)
+    pieces = (bits[n : n + PIECE] for n in range(0, len(bits), PIECE))  # which stay in the processor's own memory
+    if any((piece & 0x7FFF).max() >= 0x7C00 for piece in pieces):
+        raise DptrError(
+            f"{what} does not fit into float16 (it is infinite or not a number): these weights cannot be cached; "
+            "embed with --precision fp32 or check the weights."
+        )
 
 
 def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:

@@ -1,15 +1,21 @@
 """How the commands speak: lines for a person, results, and errors in one sentence with an exit code."""
 
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
+from cache import __version__
 from cache.errors import DptrError
+from commands.config import Config
+from train.options import DATA, MACHINE, MODEL, PANELS
 
 if not sys.stderr.isatty():
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
@@ -43,23 +49,73 @@ def say(text: str) -> None:
         typer.echo(text, err=True)
 
 
+def say_version(asked: bool) -> None:
+    """`dptr --version`."""
+    if asked:
+        typer.echo(f"dptr {__version__}")
+        raise typer.Exit
+
+
 def finish(text: str, summary: Any, as_json: bool) -> None:
     """The result of a command, for a person or for a program."""
     if FIRST:
         typer.echo(json.dumps(summary, indent=2) if as_json else text)
 
 
-HELP: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
-CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.")]
-Split = Annotated[str, typer.Option(help="Split of a dataset.")]
+def command(options: type[Any], run: Callable[..., None]) -> Callable[..., None]:
+    """A command whose options are the fields of a dataclass, in panels; `--config` fills them in from a file.
+
+    `run` gets them as its first argument, and whatever else it declares as further options. Its name, without
+    the underscore, and its docstring are the command's.
+    """
+    declared = sorted((f for f in fields(options) if f.metadata), key=lambda f: PANELS.index(f.metadata["panel"]))
+    hints = get_type_hints(options)
+    own = [_parameter(field, hints[field.name]) for field in declared]
+    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+    others = [p.replace(kind=p.KEYWORD_ONLY) for p in list(inspect.signature(run).parameters.values())[1:]]
+
+    def called(config: None, **given: Any) -> None:
+        chosen = {field.name: given.pop(field.name) for field in declared}
+        run(options(**chosen), **given)
+
+    called.__name__, called.__doc__ = run.__name__.lstrip("_"), run.__doc__
+    called.__signature__ = inspect.Signature([*own, config, *others])  # type: ignore[attr-defined]
+    return called
+
+
+def _parameter(field: "Field[Any]", kind: Any) -> inspect.Parameter:
+    told, name = field.metadata, field.name.replace("_", "-")
+    flag = told["flag"] or (f"--{name}/--no-{name}" if kind is bool else f"--{name}")
+    option = typer.Option(flag, help=told["help"], rich_help_panel=told["panel"], envvar=told["env"])
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    given = inspect.Parameter.empty if default is MISSING else default
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=Annotated[kind, option]
+    )
+
+
+HELP: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
+CacheDir = Annotated[
+    Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.", rich_help_panel=DATA)
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.", rich_help_panel=MACHINE)
+]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.", rich_help_panel=MACHINE)
+]
+Split = Annotated[str, typer.Option(help="Split of a dataset.", rich_help_panel=DATA)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 Resume = Annotated[str, typer.Option(help="auto: go on with the run in --out, if any; never; or a run or checkpoint.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="Space, if there are several: how its name begins.")]
-Weights = Annotated[
-    str | None, typer.Option(help="Where the encoder's weights lie, if not where the space found them.")
+SpaceName = Annotated[
+    str | None, typer.Option("--space", help="Space, if there are several: how its name begins.", rich_help_panel=DATA)
 ]
-RunCache = Annotated[Path | None, typer.Option(help="Cache, if it is no longer where the run found it.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Where the encoder's weights lie, if not where the space found them.", rich_help_panel=MODEL),
+]
+RunCache = Annotated[
+    Path | None, typer.Option(help="Cache, if it is no longer where the run found it.", rich_help_panel=DATA)
+]
 
 DEFAULT_CACHE = Path("dptr-cache")

@@ -48,7 +48,16 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     embed_images(cache, encoder, pictures, len(pictures), "photos", say)
     say("\n3/5 pre-training: dptr pretrain --corpus signs --bank photos --depth 1 --batch 64 --out run")
     options = PretrainOptions(
-        cache, ["signs"], run, bank="photos", depth=1, batch=64, steps=steps, lr=1.5e-3, held_out=0.1, eval_words=300
+        ["signs"],
+        run,
+        cache=cache,
+        bank="photos",
+        depth=1,
+        batch=64,
+        steps=steps,
+        lr=1.5e-3,
+        held_out=0.1,
+        eval_words=300,
     )
     pretrain(options, say)
     say("\n4/5 evaluation: dptr evaluate run")

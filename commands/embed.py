@@ -10,18 +10,28 @@ from cache.files import plain_name
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
+from train.options import DATA, FIRST, MODEL
 
-Model = Annotated[str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.")]
-Pretrained = Annotated[str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.")]
-PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.")]
-Layout = Annotated[str, typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).")]
-Column = Annotated[str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.")]
+Model = Annotated[
+    str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.", rich_help_panel=FIRST)
+]
+Pretrained = Annotated[
+    str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.", rich_help_panel=FIRST)
+]
+PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.", rich_help_panel=MODEL)]
+Layout = Annotated[
+    str,
+    typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).", rich_help_panel=MODEL),
+]
+Column = Annotated[
+    str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.", rich_help_panel=DATA)
+]
 DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 
 
 def embed_text(
     sources: Annotated[list[str], typer.Argument(help=".txt .csv .tsv .jsonl .parquet, an LMDB, or a dataset's name")],
-    corpus: Annotated[str, typer.Option(help="Name of the corpus the labels go to.")],
+    corpus: Annotated[str, typer.Option(help="Name of the corpus the labels go to.", rich_help_panel=FIRST)],
     cache: CacheDir = DEFAULT_CACHE,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,
@@ -30,12 +40,17 @@ def embed_text(
     precision: Precision = "auto",
     device: Device = "auto",
     column: Column = None,
-    encoding: Annotated[str, typer.Option(help="Character encoding of text files.")] = "utf-8-sig",
+    encoding: Annotated[
+        str, typer.Option(help="Character encoding of text files.", rich_help_panel=DATA)
+    ] = "utf-8-sig",
     split: Split = "train",
     keep_unicode: Annotated[
-        bool, typer.Option("--unicode", help="Keep characters beyond ASCII, instead of folding them.")
+        bool,
+        typer.Option("--unicode", help="Keep characters beyond ASCII, instead of folding them.", rich_help_panel=DATA),
     ] = False,
-    max_length: Annotated[int, typer.Option(min=1, help="Longest label in characters.")] = MAX_LENGTH,
+    max_length: Annotated[
+        int, typer.Option(min=1, help="Longest label in characters.", rich_help_panel=DATA)
+    ] = MAX_LENGTH,
     as_json: Json = False,
 ) -> None:
     """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
@@ -62,7 +77,7 @@ def embed_text(
 
 def embed_images(
     sources: Annotated[list[str], typer.Argument(help="folder, tar, LMDB, picture, or a dataset's name")],
-    bank: Annotated[str, typer.Option(help="Name of the bank the features go to.")],
+    bank: Annotated[str, typer.Option(help="Name of the bank the features go to.", rich_help_panel=FIRST)],
     cache: CacheDir = DEFAULT_CACHE,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,

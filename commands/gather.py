@@ -1,20 +1,32 @@
 """Where the room that embeds and the room that trains meet: what fine-tuning and evaluation read with and from."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from commands.console import say
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def labelled_sets(sources: Sequence[str], split: str) -> list[Any]:
+    from cache.space import Space
+    from models.image_encoder import ImageEncoder
+    from sources.labelled import Labelled
+    from train.data.crop_batches import CachedTokens
+    from train.finetune_options import FinetuneOptions
+    from train.reading.evaluate import States
+
+
+def labelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
     """The sets of labelled word images that these sources hold."""
     from sources.labelled import labelled
 
     return [one for source in sources for one in labelled(source, split)]
 
 
-def words_as_set(source: str, split: str) -> Any:
+def words_as_set(source: str, split: str) -> Labelled:
     """A source of words as a set without pictures."""
     from sources.labelled import Labelled
     from sources.words import Reading, words
@@ -22,24 +34,26 @@ def words_as_set(source: str, split: str) -> Any:
     return Labelled(Path(source).name, list(words(source, Reading(split=split))), lambda _: b"")
 
 
-def image_tower(options: Any, cache: Path | None, pretrained: str | None) -> tuple[Any, Any]:
-    """The space of the run that a decoder is from, and its image tower; nothing where a new encoder is wanted."""
+def image_tower(
+    options: FinetuneOptions, cache: Path | None, pretrained: str | None
+) -> tuple[Space | None, ImageEncoder | None]:
+    """The space of the run that a decoder is from, and its image tower; neither where a new encoder is wanted."""
     if options.encoder == "vit":
         return None, None
-    from train.reading.evaluate import run_space
     from train.run import pretrained_config
 
-    config = pretrained_config(options.init)
-    space = run_space(config, cache)
+    space = pretrained_config(options.init).space(cache)
     say("loading torch and open_clip ...")
     from pipeline.convert import space_tower
 
-    return space, space_tower(space, options.image_size, pretrained)
+    return space, space_tower(space, options.size, pretrained)
 
 
-def frozen_tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> Any:
-    """The frozen encoder's tokens of all pictures, embedded now where they are not yet; nothing if it learns."""
-    if not options.freeze:
+def frozen_tokens(
+    options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None, sets: Sequence[Labelled]
+) -> CachedTokens | None:
+    """The frozen encoder's tokens of all pictures, embedded now where they are not yet; None if it learns."""
+    if not (options.freeze and space and tower):
         return None
     from models.device import choose_device
     from pipeline.embed_crops import embed_crops
@@ -50,7 +64,7 @@ def frozen_tokens(options: Any, space: Any, tower: Any, sets: Sequence[Any]) -> 
     return CachedTokens(embed_crops(space, tower, choose_device(options.device), pictures, count, say))
 
 
-def text_states(space: Any, pretrained: str | None, device: str) -> Callable[[Sequence[str]], Any]:
+def text_states(space: Space, pretrained: str | None, device: str) -> States:
     """What makes the memories of words: their states end to end (ΣL, D) and the rows of each (B,)."""
     say("loading torch and open_clip ...")
     import numpy as np
@@ -59,7 +73,7 @@ def text_states(space: Any, pretrained: str | None, device: str) -> Callable[[Se
 
     encoder = space_encoder(space, pretrained, device)
 
-    def states(labels: Sequence[str]) -> Any:
+    def states(labels: Sequence[str]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
         ids = [encoder.prompt.ids(label) for label in labels]
         return encoder.text_states(ids), np.array([encoder.rows(i) for i in ids])
 

@@ -8,6 +8,7 @@ import typer
 from cache.files import write_whole
 from commands.console import Device, Json, RunCache, Split, Weights, finish, say
 from commands.gather import labelled_sets, text_states, words_as_set
+from train.finetune_options import FinetuneOptions
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
 
@@ -29,23 +30,24 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
+    from train.reading.errors_page import errors_page
     from train.reading.evaluate import evaluate as read_held_out
-    from train.reading.evaluate import evaluate_crops, evaluate_texts, misread_page, run_space
+    from train.reading.evaluate import evaluate_crops, evaluate_texts
     from train.reading.result import table
-    from train.run import is_finetuned, run_config
+    from train.run import run_config
 
-    sets = []
-    if is_finetuned(run):
-        sets = labelled_sets(data or run_config(run)["val"], split)
+    sets, config = [], run_config(run)
+    if isinstance(config.options, FinetuneOptions):
+        sets = labelled_sets(data or config.options.val, split)
         done = evaluate_crops(run, sets, limit, device)
     elif data:
-        space = run_space(run_config(run), cache)
+        space = config.space(cache)
         texts = [words_as_set(source, split) for source in data]
         done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device)
     else:
         done = read_held_out(run, cache, corpus, limit, device)
     page = errors or run / "errors.html"
-    write_whole(page, misread_page(done, sets).encode())
+    write_whole(page, errors_page(done, sets).encode())
     finish(f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}, as_json)
 
 
@@ -57,13 +59,14 @@ def read(
     as_json: Json = False,
 ) -> None:
     """Read pictures of words: text and confidence of each."""
+    from cache.report import printable
     from train.reading.read import read as read_pictures
 
     def show(one: Any) -> None:
         if one.problem:
             say(f"{one.image}: {one.problem}")
         elif not as_json:
-            typer.echo(f"{one.image}\t{one.text}\t{one.confidence:.3f}")
+            typer.echo(f"{one.image}\t{printable(one.text)}\t{one.confidence:.3f}")
 
     found = read_pictures(run, images, device, show)
     if attention:

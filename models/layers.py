@@ -112,6 +112,11 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def learned_rows(count: int, width: int) -> nn.Parameter:
+    """(count, width) of the same truncated normal: positions or queries."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(count, width), std=0.02))
+
+
 class Dropout(nn.Module):
     """nn.Dropout, but faster on a CPU.
 

@@ -57,8 +57,8 @@ def embed_crops(
 ) -> Bank:
     """The bank of word images of this tower's size, with all of `pictures` (name, encoded bytes) in it.
 
-    Those that cannot be decoded are listed in the bank. Raises DptrError when the disk is too small, when another
-    process is writing the space, or when a write fails; committed shards stay.
+    Those that cannot be decoded are listed in the bank. Raises DptrError when those in it were decoded in another way,
+    when the disk is too small, when another process is writing the space, or when a write fails; committed shards stay.
     """
     (rows, columns), tally = tower.config.grid, Tally()
     shape = (rows * columns + tower.config.class_token, tower.config.tokens_width)

@@ -17,7 +17,6 @@ from cache.errors import DptrError
 from pipeline.encoder import Encoder
 from pipeline.picture_shards import Tally, embed_into
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
-from sources.pictures import decode
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,12 @@ def embed_images(
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
 
     `count` is how many to expect, None if that is not known. Raises DptrError when no picture can be read, when the
-    disk is too small, when another process is writing the space, or when a write fails; committed shards stay.
+    bank's were decoded in another way, when the disk is too small, when another process is writing the space, or when
+    a write fails; committed shards stay.
     """
     T, E = encoder.image_shape()
     tally = Tally()
-    photos = _from_the_first_readable(iter(photos), tally)  # before anything is made on disk
+    photos = _from_the_first_readable(iter(photos), encoder, tally)  # before anything is made on disk
     planned = (count or 0) * T * E * 2
     with writing_space(cache, encoder, planned, say) as space:
         bank = space.bank(bank_name)
@@ -75,11 +75,13 @@ def embed_images(
     )
 
 
-def _from_the_first_readable(photos: Iterator[tuple[str, bytes]], tally: Tally) -> Iterator[tuple[str, bytes]]:
+def _from_the_first_readable(
+    photos: Iterator[tuple[str, bytes]], encoder: Encoder, tally: Tally
+) -> Iterator[tuple[str, bytes]]:
     """The pictures from the first that can be decoded; those before it are counted. DptrError if none can."""
     for name, data in photos:
         try:
-            decode(data)
+            encoder.pixels(data)
         except ValueError as error:
             tally.read += 1
             tally.skipped[name] = str(error)

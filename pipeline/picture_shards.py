@@ -5,9 +5,7 @@ time. Decoding and resizing leave Python's lock alone, so threads do what proces
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -18,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.bank import Bank, picture_key
-from cache.keys import as_keys
+from cache.errors import DptrError
+from cache.keys import as_keys, key_bytes
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
-from sources.ahead import ahead
+from sources.ahead import ahead, mapped_ahead
+from sources.pictures import DECODING
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more leave a CPU's caches, fewer a GPU idle
 L = TypeVar("L")
@@ -62,8 +62,9 @@ def embed_into(
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank has not yet, with `shape` (T, E) values each.
 
-    Encoded in batches and committed in shards, which no batch crosses.
+    Encoded in batches and committed in shards, which no batch crosses. DptrError if those in it were decoded otherwise.
     """
+    _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures of a shard
     size = min(BATCH[tower.device.type], most)
     pictures = ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)
@@ -72,7 +73,18 @@ def embed_into(
         while shard := list(islice(encoded, most // size)):
             some = [picture for batch, _ in shard for picture in batch]
             keys = as_keys([p.key for p in some])
-            commit(bank.shard_of, [p.name for p in some], keys, np.concatenate([tokens for _, tokens in shard]))
+            tokens = np.concatenate([tokens for _, tokens in shard])
+            commit(bank.shard_of, [p.name for p in some], keys, tokens, DECODING)
+
+
+def _check_decoding(bank: Bank) -> None:
+    """Words do not depend on how pictures are decoded, so it is the bank that says how, and not its space."""
+    if bank.entries and (before := bank.decoding()) != DECODING:
+        then, option = before or "not written down", {"banks": "--drop-bank", "crops": "--drop-crops"}
+        raise DptrError(
+            f"the pictures in {bank.folder} were decoded in another way than now (then: {then}; now: {DECODING}): drop "
+            f"them with dptr cache gc {option[bank.folder.parent.name]} {bank.name}, and run this command again."
+        )
 
 
 def _batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
@@ -84,29 +96,30 @@ def _decoded(
     tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int
 ) -> Iterator[Picture]:
     """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
-    seen = {key.ljust(16, b"\0") for key in bank.keys().tolist()}  # numpy drops zeros at the end
+    seen = set(key_bytes(bank.keys()))
     broken: dict[bytes, str] = {}
-    waiting: deque[tuple[str, bytes, Future[Tensor] | None]] = deque()  # no future: seen before
 
-    def finish() -> Iterator[Picture]:
-        name, key, future = waiting.popleft()
-        try:
-            if future:
-                yield Picture(name, key, future.result())
-        except ValueError as error:
-            broken[key] = str(error)
-        if key in broken:
-            tally.skipped[name] = broken[key]
-        elif not future:
-            tally.known += 1
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    def found() -> Iterator[tuple[str, bytes, bytes | None]]:
         for name, data in photos:
             tally.read += 1
             key = picture_key(data)
-            waiting.append((name, key, None if key in seen else pool.submit(tower.pixels, data)))
+            yield name, key, None if key in seen else data  # a picture seen before is not decoded again
             seen.add(key)
-            if len(waiting) > most:
-                yield from finish()
-        while waiting:
-            yield from finish()
+
+    def make(one: tuple[str, bytes, bytes | None]) -> tuple[str, bytes, Tensor | str | None]:
+        name, key, data = one
+        try:
+            return name, key, None if data is None else tower.pixels(data)
+        except ValueError as error:
+            return name, key, str(error)
+
+    for name, key, made in mapped_ahead(make, found(), os.cpu_count() or 1, most):
+        if isinstance(made, Tensor):
+            yield Picture(name, key, made)
+            continue
+        if made:
+            broken[key] = made
+        if key in broken:
+            tally.skipped[name] = broken[key]
+        else:
+            tally.known += 1

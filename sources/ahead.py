@@ -1,11 +1,14 @@
-"""Makes things in a thread before they are asked for."""
+"""Makes things in threads before they are asked for."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import TypeVar, cast
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
@@ -14,13 +17,34 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
     An error comes out where its item would. When this is closed, or ends, so is `items` if it is a generator, and the
     thread is gone.
     """
-    pool, end = ThreadPoolExecutor(1), object()  # one thread, so items are made one after another
+    end = object()
     try:
-        coming = deque(pool.submit(next, items, end) for _ in range(depth))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(pool.submit(next, items, end))
-            yield cast(Item, item)
+        with closing(mapped_ahead(lambda _: next(items, end), repeat(None), 1, depth)) as coming:
+            for item in coming:
+                if item is end:
+                    break
+                yield cast(Item, item)
     finally:
-        pool.shutdown(cancel_futures=True)
         if isinstance(items, Generator):
             items.close()
+
+
+def mapped_ahead(
+    make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int
+) -> Generator[Made, None, None]:
+    """What `make` gives for each item, in their order, made by threads up to `depth` before it is asked for.
+
+    The items themselves are taken in the caller's thread. An error of `make` comes out where its result would; when
+    this is closed, or ends, the threads are gone.
+    """
+    pool = ThreadPoolExecutor(threads)
+    try:
+        coming: deque[Future[Made]] = deque()
+        for item in items:
+            coming.append(pool.submit(make, item))
+            if len(coming) > depth:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

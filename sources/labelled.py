@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.errors import DptrError, WrongUse
 from sources.hub import load_dataset
-from sources.lmdbs import is_lmdb, lmdb_labels, lmdb_picture
+from sources.lmdbs import is_lmdb, lmdb_key, lmdb_labels, lmdb_picture
 from sources.photos import USUAL as PICTURES
 from sources.photos import picture_columns, picture_of
 from sources.words import USUAL as LABELS
@@ -20,11 +20,15 @@ LABELS_FILE = "labels.tsv"  # lines of: file TAB label; files relative to the fo
 
 @dataclass(frozen=True)
 class Labelled:
-    """One set of word images. `picture(n)` is the encoded picture of labels[n], empty if there is none."""
+    """One set of word images. `picture(n)` is the encoded picture of labels[n], empty if there is none.
+
+    `key(n)` is what the source calls it: a file, an LMDB's key, or else its number.
+    """
 
     name: str
     labels: list[str]
     picture: Callable[[int], bytes]
+    key: Callable[[int], str] = str
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,11 +58,11 @@ def _lmdb(path: Path, name: str) -> Labelled:
     labels = list(lmdb_labels(path))
     if not labels:
         raise DptrError(f"the LMDB {path} says that it has no samples (num-samples): it is not one of word images.")
-    return Labelled(name, labels, lambda n: lmdb_picture(path, n + 1))
+    return Labelled(name, labels, lambda n: lmdb_picture(path, n + 1), lambda n: lmdb_key(n + 1))
 
 
 def _folder(path: Path) -> Labelled:
-    files, labels = [], []
+    names, labels = [], []
     file = path / LABELS_FILE
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -69,16 +73,16 @@ def _folder(path: Path) -> Labelled:
             name, tab, label = line.partition("\t")
             if not tab:
                 raise DptrError(f"{file} line {number} has no tab: each line is a file, a tab, and its label.")
-            files.append(path / name)
+            names.append(name)
             labels.append(label)
 
     def picture(n: int) -> bytes:
         try:
-            return files[n].read_bytes()
+            return (path / names[n]).read_bytes()
         except OSError:
             return b""
 
-    return Labelled(path.name, labels, picture)
+    return Labelled(path.name, labels, picture, names.__getitem__)
 
 
 def _dataset(source: str, split: str) -> Labelled:

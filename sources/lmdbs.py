@@ -30,14 +30,19 @@ def lmdb_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
     """(key, encoded picture) in order; an entry without one gives empty bytes."""
     with _reading(path) as (transaction, samples):
         for number in range(1, samples + 1):
-            key = f"image-{number:09d}"
+            key = lmdb_key(number)
             yield key, bytes(transaction.get(key.encode()) or b"")
 
 
 def lmdb_picture(path: Path, number: int) -> bytes:
     """The encoded picture of entry `number`, from 1; empty if there is none. For any process, in any order."""
     with _reading(path) as (transaction, _):
-        return bytes(transaction.get(b"image-%09d" % number) or b"")
+        return bytes(transaction.get(lmdb_key(number).encode()) or b"")
+
+
+def lmdb_key(number: int) -> str:
+    """The key of the picture of entry `number`, from 1."""
+    return f"image-{number:09d}"
 
 
 # An LMDB must not be opened twice in a process or again in its forks, so it stays open. A read-only environment without

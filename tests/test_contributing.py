@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import models.decoders
 import pipeline.weights
 import sources.words
+import train.perturbation
+import train.pretrain
 from cli import app
 from tests.conftest import picture
 from tests.models.decoders import test_decoders as promises
@@ -29,10 +31,15 @@ def code(title: str) -> str:
 
 
 def done(*arguments):
-    """What a command prints."""
+    """The result of a command that must succeed."""
     finished = CliRunner().invoke(app, list(map(str, arguments)))
     assert finished.exit_code == 0, finished.stderr or finished.exception
-    return finished.stdout
+    return finished
+
+
+def printed(*arguments):
+    """What a command prints as JSON."""
+    return json.loads(done(*arguments, "--json").stdout)
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def test_a_decoder_trains_and_evaluates_by_its_name_alone(glance, cache, tmp_pat
     options = ["--decoder", glance, "--depth", 1, "--heads", 1, "--batch", 32, "--steps", 2, "--device", "cpu"]
     done("pretrain", "--corpus", "numbers", "--cache", cache, *options, "--out", tmp_path / "run")
     assert load_run(tmp_path / "run")[0].config.kind == glance
-    found = json.loads(done("evaluate", tmp_path / "run", "--device", "cpu", "--json"))
+    found = printed("evaluate", tmp_path / "run", "--device", "cpu")
     assert found["scores"]["words"] > 20
 
 
@@ -74,7 +81,7 @@ def test_a_source_of_words(tmp_path, monkeypatch):
     monkeypatch.setattr(sources.words, "_json", namespace["_json"])
     (tmp_path / "words.json").write_text(json.dumps(["street", "Hello", "1984", "street"]))
     small = ["--model", "tiny", "--pretrained", "untrained:1", "--precision", "fp32", "--cache", tmp_path / "cache"]
-    found = json.loads(done("embed-text", tmp_path / "words.json", "--corpus", "own", *small, "--json"))
+    found = printed("embed-text", tmp_path / "words.json", "--corpus", "own", *small)
     assert (found["read"], found["new_labels"]) == (4, 3)
     (tmp_path / "broken.json").write_text("[")
     failed = CliRunner().invoke(app, ["embed-text", str(tmp_path / "broken.json"), "--corpus", "own"])
@@ -82,8 +89,8 @@ def test_a_source_of_words(tmp_path, monkeypatch):
     assert "broken.json is not JSON" in failed.stderr
 
 
-def test_a_perturbation():
-    namespace = {"torch": torch, "Tensor": torch.Tensor}
+def test_a_perturbation(cache, tmp_path, monkeypatch):
+    namespace = dict(vars(train.perturbation))
     exec(code("A perturbation"), namespace)
     blanks = namespace["Blanks"](0.25)
     torch.manual_seed(0)
@@ -93,8 +100,11 @@ def test_a_perturbation():
     zeroed = (found == 0).all(-1)
     assert torch.equal(found[~zeroed], memory[~zeroed])
     assert 0.2 < zeroed.float().mean() < 0.3
-    assert "25%" in blanks.describe()
-    assert json.loads(json.dumps(blanks.to_dict())) == {"share": 0.25}
+    monkeypatch.setattr(train.pretrain, "perturbation_of", lambda *_: blanks)
+    options = ["--depth", 1, "--heads", 1, "--batch", 32, "--steps", 2, "--device", "cpu", "--out", tmp_path / "run"]
+    said = done("pretrain", "--corpus", "numbers", "--cache", cache, *options).stderr
+    assert "25% of a memory's rows are zeroed" in said
+    assert '"share": 0.25' in (tmp_path / "run" / "config.json").read_text()
 
 
 def test_an_encoder(tmp_path, monkeypatch):
@@ -104,13 +114,13 @@ def test_an_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.weights, "_MODELS", shipped)
     (tmp_path / "words.txt").write_text("street\nHello\n")
     (tmp_path / "photo.png").write_bytes(picture(0))
-    cache = ["--cache", tmp_path / "cache", "--model", "small-clip", "--json"]
+    cache = ["--cache", tmp_path / "cache", "--model", "small-clip"]
     untrained = ["--pretrained", "untrained:0"]
-    assert json.loads(done("embed-text", tmp_path / "words.txt", "--corpus", "own", *cache, *untrained))["labels"] == 2
-    found = json.loads(done("embed-images", tmp_path / "photo.png", "--bank", "own", *cache, *untrained))
+    assert printed("embed-text", tmp_path / "words.txt", "--corpus", "own", *cache, *untrained)["labels"] == 2
+    found = printed("embed-images", tmp_path / "photo.png", "--bank", "own", *cache, *untrained)
     assert found["shape"] == [17, 64]  # 4 x 4 patches and the class token
     weights = pipeline.weights.build_model("small-clip", "untrained:1").state_dict()
     save_file(weights, shipped / "small-clip.safetensors")
     done("embed-text", tmp_path / "words.txt", "--corpus", "own", *cache, "--pretrained", "shipped")
-    names = [space["name"] for space in json.loads(done("cache", "info", *cache[:2], "--json"))["spaces"]]
+    names = [space["name"] for space in printed("cache", "info", *cache[:2])["spaces"]]
     assert [re.sub(r"\.\w+$", "", name) for name in names] == ["small-clip.shipped", "small-clip.untrained-0"]

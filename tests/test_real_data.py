@@ -21,7 +21,8 @@ from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
-from train.reading.evaluate import evaluate_crops, misread_page
+from train.reading.errors_page import errors_page
+from train.reading.evaluate import evaluate_crops
 from wordclip.crops import Crops, read_crops
 from wordclip.show import nearest
 
@@ -72,7 +73,9 @@ def test_real_crops_are_learnt_from_and_measured(shared, cache, tmp_path):
     ]
     val = labelled(str(shared / "words" / "ic03_val"))
     assert [len(s) for s in one] == [2000, 257, 4468, 999]
-    pretrain(PretrainOptions(cache, ["numbers"], tmp_path / "pre", depth=1, batch=32, steps=2, device="cpu"), print)
+    pretrain(
+        PretrainOptions(["numbers"], tmp_path / "pre", cache=cache, depth=1, batch=32, steps=2, device="cpu"), print
+    )
     space = open_space(cache)
     material = Material([one], val, space, space_tower(space, (16, 64)))
     options = FinetuneOptions(tmp_path / "pre", ["x"], ["y"], tmp_path / "run", batch=32, steps=4, eval_words=50)
@@ -80,7 +83,7 @@ def test_real_crops_are_learnt_from_and_measured(shared, cache, tmp_path):
     assert (done.crops, done.val, done.dropped) == (7724, 50, {})
     found = evaluate_crops(tmp_path / "run", val, limit=60, device="cpu")
     assert (found.scores.words, found.sets[0].left_out) == (60, {})
-    assert misread_page(found, val).count("data:image/") >= 50
+    assert errors_page(found, val).count("data:image/") >= 50
 
 
 def test_vietnamese_labels_keep_their_marks(shared):

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import __version__
 from cache.errors import WrongUse
-from cache.fingerprint import Fingerprint
 from cache.space import Space
 from models.decoders import DecoderConfig, configure
 from models.device import choose_device, choose_precision
@@ -25,11 +23,13 @@ from sources.labelled import Labelled
 from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
 from train.data.crops import Crops, usable
 from train.finetune_options import FinetuneOptions, check
-from train.loop import Found, Loop, Pace
+from train.loop import Found, Loop
 from train.reading.batched import read_crops
-from train.reading.score import score
-from train.recorder import Run
+from train.reading.result import scored
+from train.recorder import Recorder
 from train.run import load_run
+from train.run_config import RunConfig, versions
+from train.step import Pace
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     recogniser, init = build(options, material)
     charset, longest = recogniser.charset, recogniser.config.decoder.max_length
     sets = [one for part in material.train for one in part]
-    weights = [w for part, w in zip(material.train, options.weights or [1.0] * len(sets), strict=False) for _ in part]
+    weights = [w for part, w in zip(material.train, options.weight or [1.0] * len(sets), strict=False) for _ in part]
     training, val = usable(sets, charset, longest), usable(material.val, charset, longest)
     val = val.evenly(options.eval_words)
     recogniser.to(device)
@@ -80,7 +80,24 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = choose_precision(options.precision, device)
     pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed)
-    run = Run(options.out, _config(options, recogniser, init, pace, training), options.resume)
+    pretraining = init.pretraining
+    resolved = {
+        "steps": pace.steps,
+        "lr": options.rate,
+        "encoder_lr": options.encoder_rate,
+        "eval_every": pace.eval_every,
+        "precision": pace.precision,
+        "crops": dict(Counter(training.sets[n].name for n in training.of)),
+        "pretrained": {
+            "corpora": pretraining.corpus,
+            "steps": init.resolved["steps"],
+            "orp": init.resolved["orp"],
+            "zero_memory": pretraining.zero_memory,
+        },
+    }
+    machine = {"device": str(device), "versions": versions()}
+    config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
+    run = Recorder(options.out, config, options.resume)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
     _describe(options, recogniser, training, val, pace, say)
@@ -94,10 +111,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
-        readings = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
-        pairs = [(val.labels[n], readings.texts[n]) for n in readings.texts]
-        result = score([truth for truth, _ in pairs], [text for _, text in pairs])
-        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), pairs)
+        readings, _ = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
+        result = scored(readings)
+        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings)
 
     try:
         size = recogniser.config.vision.image_size
@@ -124,7 +140,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     )
 
 
-def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dict[str, Any]]:
+def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, RunConfig]:
     """The recogniser a run begins with, and the configuration of the pre-trained run its decoder is from.
 
     WrongUse if that run is of another space than the tower, or its decoder has no permutations and some are asked for.
@@ -134,9 +150,10 @@ def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dic
     if options.permutations:
         shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
     vision = material.tower.config if material.tower else _vit(options, shape)
-    recogniser = Recogniser(RecogniserConfig(vision, shape, options.queries))
-    if material.tower and material.space:
-        _check_space(options, init, material.space)
+    recogniser = Recogniser(RecogniserConfig(vision, shape, 0 if options.no_fmu else options.queries))
+    if material.space and not options.other_space:
+        init.check_space(material.space)
+    if material.tower:
         recogniser.encoder.load_state_dict(material.tower.state_dict())
     if not options.scratch:
         recogniser.decoder.load_state_dict(decoder.state_dict())
@@ -147,18 +164,9 @@ def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, dic
 def _vit(options: FinetuneOptions, decoder: DecoderConfig) -> VisionConfig:
     vit = released_vit(decoder.memory_width)
     try:
-        return vit.resized(options.image_size) if options.image_size else vit
+        return vit.resized(options.size) if options.size else vit
     except ValueError as error:
         raise WrongUse(f"{error} of the vit: choose a larger --image-size.") from error
-
-
-def _check_space(options: FinetuneOptions, init: dict[str, Any], space: Space) -> None:
-    trained = Fingerprint(**init["fingerprint"])
-    if trained.digest != space.digest and not options.other_space:
-        raise WrongUse(
-            f"{options.init} was pre-trained on space {init['space']}, and the image encoder is of {space.name}: "
-            f"features of two encoders never meet. They differ in {'; '.join(trained.differences(space.fingerprint))}."
-        )
 
 
 def _batches(
@@ -203,20 +211,3 @@ def _describe(
     decoder = "from scratch" if options.scratch else f"from {options.init}"
     say(f"image encoder {encoder}; decoder {decoder}, learning rate {options.rate:.3g}")
     say(f"{pace.steps:,} steps of {options.batch}, {pace.device.type}, {pace.precision}, into {options.out}")
-
-
-def _config(
-    options: FinetuneOptions, recogniser: Recogniser, init: dict[str, Any], pace: Pace, training: Crops
-) -> dict[str, Any]:
-    """config.json: everything that decided the run, resolved."""
-    chosen = {**asdict(options), "init": str(options.init), "out": str(options.out)}
-    chosen |= {"lr": options.rate, "encoder_lr": options.encoder_rate, "steps": pace.steps}
-    return {
-        **chosen,
-        "device": str(pace.device),
-        "precision": pace.precision,
-        "crops": dict(Counter(training.sets[n].name for n in training.of)),
-        "recogniser": recogniser.config.to_dict(),
-        "pretrained": {name: init[name] for name in ("space", "fingerprint", "corpora", "steps", "orp", "zero_memory")},
-        "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
-    }

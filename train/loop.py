@@ -4,77 +4,56 @@ All that is drawn in a step (orders, perturbation, dropout) is a function of (se
 the rest, so a run that was stopped anywhere goes on as if it had not been.
 """
 
-import hashlib
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
-from models.device import autocast, differentiable_attention
-from train.ranks import Ranks
-from train.recorder import Run
-from train.step import Average, Utilisation, one_cycle
+from train.reading.result import Reading
+from train.recorder import Recorder
+from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 AGREE_EVERY = 10  # steps between looking whether any rank was asked to stop
 SAVE_EVERY = 500  # steps between checkpoints, where evaluations are further apart
-CLIP_NORM = 20.0
+EARLIER = ["(before the run was continued)"]  # words that this process has not seen
 
 
-class Labelled(Protocol):
-    """Words of a batch."""
-
-    @property
-    def labels(self) -> list[str]: ...
-
-
-class Numbered(Protocol):
-    """A batch: as long as it has words."""
+class Batch(Protocol):
+    """What a step trains on: as long as it has words."""
 
     @property
     def number(self) -> int:
         """Of this batch in the run, from 0."""
 
     @property
-    def words(self) -> "Labelled":
-        """What the batch's labels can be had from, if it comes to that."""
+    def labels(self) -> Iterable[str]:
+        """Its words, kept until the next report in case the loss is not finite."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long a run is and on what it runs."""
-
-    steps: int
-    eval_every: int
-    device: torch.device
-    precision: str
-    seed: int = 0
-    ema: float = 0.0  # decay of the average of weights that is evaluated and kept as best; 0: the weights themselves
-    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
-
-
-@dataclass(frozen=True)
 class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and each
-    held-out word with what was read.
+    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and what
+    was read of each held-out word.
     """
 
     scores: dict[str, float]
     rank: tuple[float, ...]  # larger is better
     text: str
-    readings: list[tuple[str, str]]
+    readings: list[Reading]
 
 
 @dataclass
@@ -92,8 +71,8 @@ class Progress:
     best_scores: dict[str, float] | None = None
 
 
-Batch = TypeVar("Batch", bound=Numbered)
-Loss = Callable[[Batch], tuple[Tensor, Tensor]]  # the mean over a batch's predictions, and how many these are
+B = TypeVar("B", bound=Batch)
+Loss = Callable[[B], tuple[Tensor, Tensor]]  # the mean over a batch's predictions, and how many these are
 
 
 @dataclass
@@ -101,34 +80,27 @@ class _Since:
     """What happened since the last report."""
 
     losses: list[Tensor]
-    words: list[Labelled]
+    labels: list[Iterable[str]]
     began: float
     seen: int = 0
     waited: float = 0.0
 
 
-class _Earlier:
-    """Words that this process has not seen."""
-
-    labels: ClassVar = ["(before the run was continued)"]
-
-
 class Loop:
-    """One run's training. Each group of `groups` has `params` and `peak`, its highest learning rate."""
+    """One run's training. `groups` are the optimizer's, as `Step` takes them."""
 
-    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Run) -> None:
+    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Recorder) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
-        self.average = Average(model, pace.ema) if pace.ema else None
+        self.step = Step(model, groups, pace)
         self.progress = Progress()
         self._since = _Since([], [], 0.0)
-        self._last: Labelled = _Earlier()
+        self._last: Iterable[str] = EARLIER
         self._utilisation = Utilisation(pace.device, pace.precision)
         if run.state:
             self._restore(run.state)
 
     def train(
-        self, batches: Callable[[int], Generator[Batch, None, None]], loss: Loss[Batch], evaluate: Callable[[], Found]
+        self, batches: Callable[[int], Generator[B, None, None]], loss: Loss[B], evaluate: Callable[[], Found]
     ) -> Progress:
         """All steps that are left; `batches` gives the run's batches from a number on.
 
@@ -149,9 +121,10 @@ class Loop:
                 asked = time.perf_counter()
                 batch = next(coming)
                 since.waited += time.perf_counter() - asked
-                since.losses.append(self.step(progress.step + 1, compute, batch))
-                since.words.append(batch.words)
-                self._last = batch.words
+                with self._utilisation.watch((progress.step + 1) % LOG_EVERY == 2, len(batch)):
+                    since.losses.append(self.step(progress.step + 1, compute, batch))
+                since.labels.append(batch.labels)
+                self._last = batch.labels
                 since.seen += len(batch)
                 progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
@@ -172,40 +145,19 @@ class Loop:
         progress.best_step, progress.best_rank, progress.best_scores = self.ranks.agree(best)
         return progress
 
-    def step(self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> Tensor:
-        """One step, counted from 1; returns this rank's part of the loss without waiting for the device."""
-        self.model.train()
-        torch.manual_seed(_seed(self.pace.seed, step, self.ranks.rank))
-        for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
-        device = self.pace.device
-        with self._utilisation.watch(step % LOG_EVERY == 2, len(batch)):
-            with differentiable_attention(device), autocast(device, self.pace.precision):
-                value, count = loss(batch)
-            if self.ranks.size > 1:  # a mean of means would weigh the words of ranks with few predictions more
-                value = value * (count * self.ranks.size / self.ranks.sum(count))
-            self.optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
-            self.optimizer.step()
-        if self.average:
-            self.average.update(step)
-        return value.detach().float()
-
     def _report(self, bar: Any) -> None:
         since, step = self._since, self.progress.step
         losses = self._means()
         seconds = time.perf_counter() - since.began
         for n, value in enumerate(losses):
             if not math.isfinite(value):
-                raise self._not_finite(step - len(losses) + n + 1, value, since.words[n])
+                raise self._not_finite(step - len(losses) + n + 1, value, since.labels[n])
         seen = int(self.ranks.sum(torch.tensor(since.seen, device=self.pace.device)))
         self.progress.loss = math.fsum(losses) / len(losses)
         self.progress.seconds += seconds
         self.progress.waiting += since.waited
         self.progress.words += seen
-        rate = self.optimizer.param_groups[-1]["lr"]
-        figures = {"loss": self.progress.loss, "lr": rate, "words_per_second": seen / seconds}
+        figures = {"loss": self.progress.loss, "lr": self.step.rate, "words_per_second": seen / seconds}
         figures |= {"waiting": since.waited / seconds}
         text = f"loss {self.progress.loss:.3f}, {seen / seconds:,.0f} words/s, waiting {since.waited / seconds:.0%}"
         share = self._utilisation.share(since.seen / seconds)
@@ -214,7 +166,7 @@ class Loop:
             text += f", {share:.0%} of the matrix rate"
         self.run.log(step, "train", figures)
         bar.set_postfix_str(text, refresh=False)
-        self._since.losses, self._since.words = [], []
+        self._since.losses, self._since.labels = [], []
         self._since.seen, self._since.waited, self._since.began = 0, 0.0, time.perf_counter()
 
     def _means(self) -> list[float]:
@@ -223,9 +175,9 @@ class Loop:
             (self.ranks.sum(torch.stack(self._since.losses)) / self.ranks.size).tolist() if self._since.losses else []
         )
 
-    def _not_finite(self, step: int, value: float, batch: Labelled) -> DptrError:
-        labels = batch.labels
-        words = ", ".join(map(repr, labels[:20])) + (" and others" if len(labels) > 20 else "")
+    def _not_finite(self, step: int, value: float, labels: Iterable[str]) -> DptrError:
+        some = [repr(label) for label in islice(labels, 21)]
+        words = ", ".join(some[:20]) + (" and others" if len(some) > 20 else "")
         last = self.run.newest()
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
         return DptrError(
@@ -237,7 +189,8 @@ class Loop:
             return
         self.model.eval()
         step, progress = self.progress.step, self.progress
-        with self.average.shown() if self.average else nullcontext():
+        average = self.step.average
+        with average.shown() if average else nullcontext():
             found = evaluate()
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
@@ -252,10 +205,9 @@ class Loop:
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise self._not_finite(self.progress.step, math.nan, self._last)
         training = {
-            "optimizer": self.optimizer.state_dict(),
+            **self.step.state(),
             "progress": asdict(self.progress),
             "losses": losses,
-            "average": self.average.weights if self.average else [],
             "seen": self._since.seen,
         }
         self.run.save(self.model, self.progress.step, self.progress.best_scores or {}, training)
@@ -263,13 +215,10 @@ class Loop:
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         training = state["training"]
-        self.optimizer.load_state_dict(training["optimizer"])
+        self.step.restore(training)
         self.progress = Progress(**training["progress"])
-        if self.average:
-            for weight, saved in zip(self.average.weights, training["average"], strict=True):
-                weight.copy_(saved)
         losses = [torch.tensor(value, device=self.pace.device) for value in training["losses"]]
-        self._since = _Since(losses, [_Earlier()] * len(losses), 0.0, training["seen"])
+        self._since = _Since(losses, [EARLIER] * len(losses), 0.0, training["seen"])
 
     def _asked(self, request: Request) -> bool:
         """Whether to stop now. Ranks stop at the same step, whichever of them was asked."""
@@ -280,7 +229,3 @@ class Loop:
         asked = self.ranks.sum(torch.tensor(request.signal, device=self.pace.device))
         request.signal = request.signal or (signal.SIGTERM if int(asked) else 0)
         return bool(request.signal)
-
-
-def _seed(*parts: int) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")

@@ -5,31 +5,32 @@ AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cache import __version__
 from cache.errors import DptrError, WrongUse
-from cache.space import Space, open_space
+from cache.space import open_space
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
-from models.device import choose_device
+from models.device import choose_device, choose_precision
 from sources.ahead import ahead
 from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
-from train.data.word_batches import MemoryLoader, TextBatch, _batches
-from train.data.words import Words, read_words, split
+from train.data.word_batches import MemoryLoader, TextBatch, batches
+from train.data.words import read_words, split
 from train.loop import Found, Loop
-from train.perturbation import Perturbation, mean_row_norm
-from train.pretrain_options import PretrainOptions, Resolved, check, resolve
-from train.ranks import join
+from train.options import released_rate
+from train.perturbation import of as perturbation_of
+from train.pretrain_options import PretrainOptions, check
+from train.ranks import Ranks, join
 from train.reading.batched import read_memories
-from train.reading.score import score
-from train.recorder import Run, run_reader
+from train.reading.result import scored
+from train.recorder import Recorder, run_reader
+from train.run_config import RunConfig, versions
+from train.step import Pace
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
     """
     check(options)
-    shape = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
+    kind = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent
@@ -64,7 +65,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         )
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
-    words, dropped = read_words(space, options.corpora, charset, shape.max_length)
+    words, dropped = read_words(space, options.corpus, charset, kind.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
         raise DptrError(
@@ -72,58 +73,58 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             "neither may be none, so give more words or another --held-out."
         )
     loader = MemoryLoader(space, device, options.zero_memory)
-    chosen = resolve(options, loader.device, loader.width, len(training))
+    shape, pace = resolve(options, replace(kind, characters=charset.characters), loader, ranks, len(training))
     torch.manual_seed(options.seed)
-    shape = replace(
-        shape,
-        memory_width=loader.width,
-        width=chosen.width,
-        heads=chosen.heads,
-        characters=charset.characters,
-    )
-    decoder = make(shape).to(chosen.device)
-    perturbation, orp = _perturbation(options, space, loader, training)
+    decoder = make(shape).to(device)
+    perturbation = perturbation_of(options, space, loader, training)
     asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
-    name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), loader.device)
+    name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
     say(f"memories {name}: {why}")
-    reader = open_reader(name, loader.reader, training, loader.device)
-    config = _config(options, chosen, space, shape, orp, (len(training), len(held_out)))
-    config |= {"reader": name, "reader_why": why, "blocks_in_order": name == "streamed", "ranks": ranks.size}
-    run = Run(options.out, config, options.resume, ranks)
+    reader = open_reader(name, loader.reader, training, device)
+    rate = options.lr or released_rate(options.batch)
+    resolved = {
+        "steps": pace.steps,
+        "lr": rate,
+        "eval_every": pace.eval_every,
+        "precision": pace.precision,
+        "training_words": len(training),
+        "held_out_words": len(held_out),
+        "orp": perturbation.to_dict(),
+        "blocks_in_order": name == "streamed",
+        "ranks": ranks.size,
+    }
+    machine = {"device": str(device), "reader": name, "reader_why": why, "versions": versions()}
+    options = replace(options, cache=options.cache.absolute())
+    config = RunConfig(options, shape, space.name, space.fingerprint, resolved, machine)
+    run = Recorder(options.out, config, options.resume, ranks)
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
-    parameters = sum(p.numel() for p in decoder.parameters())
+    say(f"decoder: {decoder.describe()}")
+    say(perturbation.describe())
     say(
-        f"decoder: {shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, "
-        f"{parameters / 1e6:.1f} M parameters"
-    )
-    say(_describe(orp))
-    say(
-        f"{chosen.steps:,} steps of {options.batch} words ({chosen.steps * options.batch / len(training):.1f} epochs), "
-        f"learning rate {chosen.lr:.3g}, {chosen.device.type}, {chosen.precision}, into {options.out}"
+        f"{pace.steps:,} steps of {options.batch} words ({pace.steps * options.batch / len(training):.1f} epochs), "
+        f"learning rate {rate:.3g}, {device.type}, {pace.precision}, into {options.out}"
     )
     if ranks.size > 1:
         say(f"{ranks.size} ranks, each with {options.batch // ranks.size} words of a step")
     if run.state:
         say(f"going on from step {run.state['step']:,}")
-    groups = [{"params": list(decoder.parameters()), "peak": chosen.lr}]
     plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
-    loop = Loop("pretrain", decoder, groups, replace(chosen.pace, seed=options.seed, ema=options.ema, ranks=ranks), run)
+    loop = Loop("pretrain", decoder, [{"params": list(decoder.parameters()), "peak": rate}], pace, run)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
-        memory = perturbation(batch.memory) if perturbation else batch.memory
+        memory = perturbation(batch.memory)
         return decoder.loss(memory, batch.mask, batch.targets), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
-        texts = [text for text, _ in read_memories(decoder, loader, watched, chosen.precision)]
-        result = score(watched.labels, texts)
-        readings = list(zip(watched.labels, texts, strict=True))
+        readings = read_memories(decoder, loader, watched, pace.precision)
+        result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     try:
-        progress = loop.train(lambda start: ahead(_batches(loader, reader, plan, len(training), start)), loss, evaluate)
+        progress = loop.train(lambda start: ahead(batches(loader, reader, plan, len(training), start)), loss, evaluate)
     finally:
         run.close()
         ranks.leave()
@@ -131,7 +132,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         run=str(options.out),
         words=len(training),
         held_out=len(held_out),
-        steps=chosen.steps,
+        steps=pace.steps,
         seconds=round(progress.seconds, 3),
         words_per_second=round(progress.words / progress.seconds, 1),
         loss=progress.loss,
@@ -140,71 +141,20 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
 
 
+def resolve(
+    options: PretrainOptions, kind: DecoderConfig, loader: MemoryLoader, ranks: Ranks, words: int
+) -> tuple[DecoderConfig, Pace]:
+    """What was left open, filled in. WrongUse where it does not fit together."""
+    width = options.width or loader.width
+    heads = options.heads or max(1, width // 64)
+    if width % heads:
+        raise WrongUse(f"a width of {width} cannot be shared by {heads} heads: choose --heads that divide it.")
+    steps = options.steps or max(1, round(-(-words // options.batch) * options.epochs))
+    every = options.eval_every or max(1, steps // 10)
+    precision = choose_precision(options.precision, loader.device)
+    pace = Pace(steps, every, loader.device, precision, options.seed, options.ema, ranks)
+    return replace(kind, memory_width=loader.width, width=width, heads=heads), pace
+
+
 def _silent(text: str) -> None:
     pass
-
-
-def _perturbation(
-    options: PretrainOptions, space: Space, loader: MemoryLoader, words: Words
-) -> tuple[Perturbation | None, dict[str, Any]]:
-    """The perturbation and what the run's configuration says of it: λ as such and as a share of the norm."""
-    if options.bank is None:
-        return None, {}
-    features = torch.from_numpy(space.existing_bank(options.bank).features())
-    N, T, E = features.shape
-    if loader.width != E:
-        raise DptrError(
-            f"bank '{options.bank}' has {E} values a token and the memories {loader.width}: this encoder's image and "
-            "text features cannot be added, so pre-train without --bank."
-        )
-    sample = words.take(range(0, len(words), max(1, len(words) // 1000)))
-    memory, mask = loader.load(sample)
-    memory_norm = mean_row_norm(memory if mask is None else memory[mask])
-    bank_norm = mean_row_norm(features[:: max(1, N // 500)])
-    share = options.orp_relative
-    strength = options.strength if share is None else share * memory_norm / bank_norm
-    orp = {
-        "bank": options.bank,
-        "photographs": N,
-        "tokens": T,
-        "lambda": strength,
-        "relative": strength * bank_norm / memory_norm,
-        "memory_norm": memory_norm,
-        "bank_norm": bank_norm,
-        "positions": options.orp_positions,
-    }
-    shared = options.orp_positions == "shared"
-    return Perturbation(features.to(loader.device), strength, shared=shared), orp
-
-
-def _describe(orp: dict[str, Any]) -> str:
-    if not orp:
-        return "no perturbation (no --bank)"
-    return (
-        f"perturbation: {orp['photographs']:,} photographs of {orp['tokens']} tokens, λ = {orp['lambda']:.4g}, which "
-        f"moves rows by {orp['relative']:.1%} (mean norms: memory {orp['memory_norm']:.3g}, photographs "
-        f"{orp['bank_norm']:.3g}), positions {'shared by the batch' if orp['positions'] == 'shared' else 'a sample'}"
-    )
-
-
-def _config(
-    options: PretrainOptions,
-    chosen: Resolved,
-    space: Space,
-    shape: DecoderConfig,
-    orp: dict[str, Any],
-    words: tuple[int, int],
-) -> dict[str, Any]:
-    """config.json: everything that decided the run, resolved."""
-    resolved = {**asdict(options), **asdict(chosen)}
-    resolved |= {"cache": str(options.cache.absolute()), "out": str(options.out), "device": str(chosen.device)}
-    return {
-        **resolved,
-        "space": space.name,
-        "fingerprint": asdict(space.fingerprint),
-        "training_words": words[0],
-        "held_out_words": words[1],
-        "decoder": shape.to_dict(),
-        "orp": orp,
-        "versions": {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
-    }

@@ -1,52 +1,54 @@
-"""What a person may choose of a pre-training run, and how the rest follows from it."""
+"""The options of `dptr pretrain`, declared once, with their help. Needs no torch, so that --help answers at once."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from cache.errors import WrongUse
-from models.device import choose_precision
-from train.data.readers import READERS
-from train.loop import Pace
+from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, option
+
+READERS = ("auto", "resident", "mapped", "streamed")
 
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Options of `dptr pretrain`. None means that the value follows from others, as `resolve` does it."""
+    """What a person may choose of a pre-training run. None: it follows from other options, as the help says."""
 
-    cache: Path
-    corpora: list[str]
-    out: Path
-    bank: str | None = None  # none: no perturbation
-    space: str | None = None  # the cache's only one
-    charset: str = "94"  # a name, or a file
-    decoder: str = "parseq"  # a module of models.decoders
-    depth: int = 6
-    width: int | None = None  # that of the memory
-    heads: int | None = None  # one for each 64 of width
-    dropout: float = 0.1
-    permutations: int | None = None  # of parseq
-    orp: float | None = None  # λ; 0.1 with a bank and no relative strength
-    orp_relative: float | None = None  # λ such that noise rows have this share of memory rows' norm
-    orp_positions: str = "shared"  # by the batch, or "sample": drawn for each word
-    zero_memory: bool = False  # a control: nothing to read, so the decoder becomes a language model
-    batch: int = 384
-    epochs: float = 20
-    steps: int | None = None  # those of the epochs
-    lr: float | None = None  # 7e-4 * sqrt(2) * batch / 256
-    held_out: float = 0.05  # share of words kept from training
-    eval_every: int | None = None  # a tenth of the steps
-    eval_words: int = 1000
-    ema: float = 0.0  # decay of the average of the weights that is evaluated and kept; 0: the weights themselves
-    seed: int = 0
-    resume: str = "auto"  # continue what is in `out`; "never"; or a run or checkpoint to go on from
-    reader: str = "auto"  # by the size of the states: resident, mapped or streamed
-    device: str = "auto"
-    precision: str = "auto"
+    corpus: list[str] = option("Corpus to train on; give it again for another.", FIRST)
+    out: Path = option("Folder of the run.", FIRST)
+    bank: str | None = option("Bank whose photographs perturb the memories (default: no perturbation).", FIRST, None)
+    epochs: float = option("How often each word is seen.", FIRST, 20.0)
+    depth: int = option("Layers of the decoder.", FIRST, 6)
+
+    cache: Path = option("Folder of the cache.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
+    space: str | None = option("Space, where a cache holds several: the start of its name.", DATA, None)
+    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that holds them.", DATA, "94")
+    held_out: float = option("Share of words kept from training, by a hash of the word.", DATA, 0.05)
+
+    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None)
+    batch: int = option("Words in a step.", LENGTH, 384)
+    lr: float | None = option("Peak learning rate (default: 7e-4 √2 batch / 256).", LENGTH, None)
+    ema: float = option("Decay of the weights' moving average, which is then evaluated and kept; 0: none.", LENGTH, 0.0)
+    eval_every: int | None = option("Steps between evaluations (default: a tenth of all).", LENGTH, None)
+    eval_words: int = option("Held-out words read at each evaluation, at most.", LENGTH, 1000)
+    resume: str = option(
+        "auto: go on with the run in --out; never; or a run or checkpoint to go on from.", LENGTH, "auto"
+    )
+
+    decoder: str = option("Kind of decoder: parseq, nrtr, abinet or ctc.", MODEL, "parseq")
+    width: int | None = option("Width of the decoder (default: the memories').", MODEL, None)
+    heads: int | None = option("Attention heads (default: one for each 64 of width).", MODEL, None)
+    dropout: float = option("Dropout.", MODEL, 0.1)
+    permutations: int | None = option("Orders in which parseq predicts a batch's characters (default: 6).", MODEL, None)
+    zero_memory: bool = option("Zeros for memories, so that only the language is learnt: a control.", MODEL, False)
+
+    orp: float | None = option("λ: how strongly photographs perturb (default: 0.1).", PERTURBATION, None)
+    orp_relative: float | None = option("λ as a share of the memories' row norm, instead of --orp.", PERTURBATION, None)
+    orp_positions: str = option("Image tokens: shared by the batch, or drawn for each sample.", PERTURBATION, "shared")
+
+    seed: int = option("Seed of weights, order, permutations and perturbation.", MACHINE, 0)
+    reader: str = option("How memories are read: resident, mapped or streamed; auto: by their size.", MACHINE, "auto")
+    precision: str = option("fp32 or bf16; auto: bf16 where the processor multiplies it natively.", MACHINE, "auto")
+    device: str = option("cpu, cuda or cuda:N; auto: the GPU if there is one.", MACHINE, "auto")
 
     @property
     def strength(self) -> float:
@@ -54,58 +56,8 @@ class PretrainOptions:
         return 0.1 if self.orp is None else self.orp
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """What follows from the options, the device, the memory and the number of words."""
-
-    width: int
-    heads: int
-    steps: int
-    lr: float
-    eval_every: int
-    device: torch.device
-    precision: str
-
-    @property
-    def pace(self) -> Pace:
-        return Pace(self.steps, self.eval_every, self.device, self.precision)
-
-
-def resolve(options: PretrainOptions, device: torch.device, memory_width: int, words: int) -> Resolved:
-    """Fill in what was left open. WrongUse where it does not fit together."""
-    width = options.width or memory_width
-    heads = options.heads or max(1, width // 64)
-    if width % heads:
-        raise WrongUse(f"a width of {width} cannot be shared by {heads} heads: choose --heads that divide it.")
-    steps = options.steps or max(1, round(math.ceil(words / options.batch) * options.epochs))
-    return Resolved(
-        width=width,
-        heads=heads,
-        steps=steps,
-        lr=options.lr or released_rate(options.batch),
-        eval_every=options.eval_every or max(1, steps // 10),
-        device=device,
-        precision=choose_precision(options.precision, device),
-    )
-
-
-def released_rate(batch: int) -> float:
-    """Peak learning rate of the released code, whose batches had 384 words, for another batch."""
-    return 7e-4 * math.sqrt(2) * batch / 256
-
-
-def check_counts(options: Any, given: Sequence[str], may_be_open: Sequence[str]) -> None:
-    """WrongUse for an option that is not more than 0, or for an odd number of permutations."""
-    for name in (*given, *may_be_open):
-        value = getattr(options, name)
-        if (value is not None or name in given) and value <= 0:
-            raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {value}.")
-    if options.permutations not in (None, 1) and options.permutations % 2:
-        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
-
-
 def check(options: PretrainOptions) -> None:
-    """WrongUse for options that are out of range or contradict each other."""
+    """WrongUse for options that are missing, out of range or contradict each other."""
     if options.orp is not None and options.orp_relative is not None:
         raise WrongUse("--orp is λ itself and --orp-relative a share of the memory's norm: give one of them.")
     if options.bank is None and (options.orp or options.orp_relative):

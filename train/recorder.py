@@ -11,29 +11,29 @@ from torch import nn
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from train.ranks import Ranks
-from train.reading.score import edit_distance
+from train.reading.result import Reading, worst_first
 from train.run import load_file, run_config, step_of, steps_of
+from train.run_config import RunConfig
 
 KEEP = 3  # checkpoints to go on from
-ELSEWHERE = {"cache", "out", "device", "versions", "resume", "reader", "reader_why", "workers"}  # change no loss
 ALONE = Ranks()
 
 
-class Run:
+class Recorder:
     """A run folder being written. `state` is what to go on from, None for a run that begins.
 
     Ranks beyond the first read, and write nothing.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], resume: str = "never", ranks: Ranks = ALONE) -> None:
+    def __init__(self, folder: Path, config: RunConfig, resume: str = "never", ranks: Ranks = ALONE) -> None:
         """Make or continue the folder.
 
         `resume` is "auto" (continue what is there, if anything is), "never", or a run or checkpoint to go on from.
         WrongUse for a checkpoint that does not exist, a run of another configuration, or one that is finished, which is
         never written over.
         """
-        self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config)), ranks
-        path = ranks.agree(_checkpoint_of(folder, self.config, resume) if ranks.first else None)
+        self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config.to_dict())), ranks
+        path = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
         self.state = load_file(path) if path else None
         if not ranks.first:
             return
@@ -62,13 +62,11 @@ class Run:
         for path in steps_of(self.folder)[:-KEEP]:
             path.unlink(missing_ok=True)
 
-    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[tuple[str, str]]) -> None:
-        """Write the weights that read best, and how they read: (word, reading)."""
+    def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[Reading]) -> None:
+        """Write the weights that read best, and what they read, the worst first."""
         self._write("best.pt", model, step, scores, {})
-        rows = sorted(
-            ((edit_distance(a, b) / max(len(a), len(b), 1), a, b) for a, b in readings), key=lambda row: -row[0]
-        )
-        lines = ["error\tword\treading", *(f"{error:.2f}\t{a}\t{b}" for error, a, b in rows)]
+        rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
+        lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 
     def newest(self) -> Path | None:
@@ -100,7 +98,7 @@ class Run:
 
 def run_reader(folder: Path) -> str | None:
     """How the run in a folder reads memories, if there is one, so that it goes on in the same order."""
-    return run_config(folder).get("reader") if (folder / "config.json").exists() else None
+    return run_config(folder).machine.get("reader") if (folder / "config.json").exists() else None
 
 
 def _step_of_line(line: str) -> float:
@@ -110,8 +108,8 @@ def _step_of_line(line: str) -> float:
         return float("inf")
 
 
-def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | None:
-    """What a run in `folder` goes on from. Raises as Run does."""
+def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
+    """What a run in `folder` goes on from. Raises as Recorder does."""
     exists = (folder / "config.json").exists()
     if resume == "never" and exists:
         raise WrongUse(f"{folder} already holds a run: choose another --out, or delete it.")
@@ -123,11 +121,7 @@ def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | 
     if resume != "auto" and exists and source.absolute() not in (folder.absolute(), *folder.absolute().glob("*.pt")):
         raise WrongUse(f"{folder} already holds another run: choose another --out to go on from {source}.")
     before = run_config(source if source.is_dir() else source.parent)
-    differing = [
-        f"{name} ({before.get(name)} / {config.get(name)})"
-        for name in sorted({*before, *config} - ELSEWHERE)
-        if before.get(name) != config.get(name)
-    ]
+    differing = before.differences(config)
     if differing:
         raise WrongUse(
             f"{source} is a run of another configuration (that run / this command): {'; '.join(differing)}. "
@@ -136,7 +130,7 @@ def _checkpoint_of(folder: Path, config: dict[str, Any], resume: str) -> Path | 
     path = next(reversed(steps_of(source)), None) if source.is_dir() else source
     if path is None and resume != "auto":
         raise WrongUse(f"{source} has no checkpoint to go on from.")
-    if path and step_of(path) >= config["steps"]:
+    if path and step_of(path) >= config.resolved["steps"]:
         raise WrongUse(f"{source} already holds a run, which is finished: choose another --out.")
     return path
 

@@ -11,15 +11,16 @@ RUN/
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cache.errors import DptrError, WrongUse
-from models.decoders import DecoderConfig, TextDecoder, make
+from models.decoders import TextDecoder, make
 from models.recogniser import Recogniser, RecogniserConfig
+from train.run_config import RunConfig
 
 LAST = "last.pt"  # asks for the newest of the checkpoints to go on from
 
@@ -59,73 +60,78 @@ def load_file(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
 
 
-def load_model(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder | Recogniser, dict[str, Any]]:
-    """A run's model in evaluation mode, the decoder of a pre-trained one, and what was saved: step, scores, config.
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of a run: its model in evaluation mode on the CPU (of a pre-trained run, the decoder alone)."""
 
-    Raises WrongUse if there is no such run or checkpoint, DptrError if it is damaged.
-    """
+    run: Path
+    model: TextDecoder | Recogniser
+    config: RunConfig
+    step: int
+    scores: dict[str, float]
+
+    @property
+    def decoder(self) -> TextDecoder:
+        """What writes the text."""
+        return self.model.decoder if isinstance(self.model, Recogniser) else self.model
+
+    @property
+    def kind(self) -> str:
+        """What the model is, for a person."""
+        return "recogniser" if isinstance(self.model, Recogniser) else "pre-trained decoder"
+
+
+def load_model(folder: Path, checkpoint: str = "best.pt") -> Saved:
+    """A run's checkpoint. WrongUse if there is no such run or checkpoint, DptrError if it is damaged."""
     saved = load_checkpoint(folder, checkpoint)
-    return _model(folder / checkpoint, saved), saved
+    try:
+        config = RunConfig.of(saved["config"])
+        shape = config.model
+        model = Recogniser(shape) if isinstance(shape, RecogniserConfig) else make(shape)
+        model.load_state_dict(saved["model"])  # strict: what is missing or unexpected is an error
+    except Exception as error:
+        raise _damaged(folder / checkpoint, error) from error
+    return Saved(folder, model.eval(), config, saved["step"], saved["scores"])
 
 
-def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder, dict[str, Any], int]:
+def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder, RunConfig, int]:
     """The decoder of a pre-trained run, its configuration, and the step it was saved at.
 
-    Raises WrongUse if there is no such run or checkpoint or it was fine-tuned, DptrError if it is damaged.
+    Raises as `load_model`, and WrongUse if the run was fine-tuned.
     """
-    saved = load_checkpoint(folder, checkpoint)
-    if "recogniser" in saved["config"]:
-        raise _is_finetuned(folder)
-    return _model(folder / checkpoint, saved), saved["config"], saved["step"]
+    saved = load_model(folder, checkpoint)
+    if isinstance(saved.model, Recogniser):
+        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+    return saved.model, saved.config, saved.step
 
 
-def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recogniser, dict[str, Any], int]:
-    """The recogniser of a fine-tuned run, its configuration, and the step it was saved at. Raises as `load_run`."""
-    saved = load_checkpoint(folder, checkpoint)
-    if "recogniser" not in saved["config"]:
+def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recogniser, RunConfig, int]:
+    """The recogniser of a fine-tuned run, its configuration, and the step it was saved at.
+
+    Raises as `load_model`, and WrongUse if the run was not fine-tuned.
+    """
+    saved = load_model(folder, checkpoint)
+    if not isinstance(saved.model, Recogniser):
         raise WrongUse(f"{folder} is a pre-trained run, which reads text memories only: fine-tune it first.")
-    return _model(folder / checkpoint, saved), saved["config"], saved["step"]
+    return saved.model, saved.config, saved.step
 
 
-def is_finetuned(folder: Path) -> bool:
-    """Whether a run reads pictures. WrongUse if there is no run."""
-    return "recogniser" in run_config(folder)
-
-
-def pretrained_config(folder: Path) -> dict[str, Any]:
+def pretrained_config(folder: Path) -> RunConfig:
     """The configuration of a pre-trained run. WrongUse if there is no run, or it was fine-tuned."""
     config = run_config(folder)
-    if "recogniser" in config:
-        raise _is_finetuned(folder)
+    if config.reads_pictures:
+        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
     return config
 
 
-def run_config(folder: Path) -> dict[str, Any]:
+def run_config(folder: Path) -> RunConfig:
     """The configuration of a run. WrongUse if there is no run, DptrError if it is damaged."""
     try:
-        return dict(json.loads((folder / "config.json").read_text()))
+        return RunConfig.of(json.loads((folder / "config.json").read_text()))
     except OSError as error:
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
-    except ValueError as error:
+    except Exception as error:  # not JSON, or other keys
         raise _damaged(folder / "config.json", error) from error
-
-
-def _model(path: Path, saved: dict[str, Any]) -> Any:
-    """The model of a checkpoint, whose weights are taken out of `saved`."""
-    config = saved["config"]
-    try:
-        if "recogniser" in config:
-            model: nn.Module = Recogniser(RecogniserConfig.of(config["recogniser"]))
-        else:
-            model = make(DecoderConfig.of(config["decoder"]))
-        model.load_state_dict(saved.pop("model"))  # strict: what is missing or unexpected is an error
-    except Exception as error:
-        raise _damaged(path, error) from error
-    return model.eval()
-
-
-def _is_finetuned(folder: Path) -> WrongUse:
-    return WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:

@@ -1,16 +1,84 @@
-"""What one update of the weights is made of: learning rate, averaged weights, and the share of the machine's rate."""
+"""One update of the weights: learning rate, loss, gradients over all ranks, AdamW, and the average of the weights."""
 
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.device import product_rate
+from models.device import autocast, differentiable_attention, product_rate
+from train.ranks import Ranks
 
 WARM_UP = 0.075  # share of all steps: 1.5 of 20 epochs
+CLIP_NORM = 20.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run is and on what it runs."""
+
+    steps: int
+    eval_every: int
+    device: torch.device
+    precision: str
+    seed: int = 0
+    ema: float = 0.0  # decay of the average of weights that is evaluated and kept as best; 0: the weights themselves
+    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
+
+
+class Step:
+    """One update after the other. Each group of `groups` has `params` and `peak`, its highest learning rate.
+
+    All that is drawn in a step (orders, perturbation, dropout) is a function of (seed, step, rank).
+    """
+
+    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], pace: Pace) -> None:
+        self.model, self.pace = model, pace
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
+        self.average = Average(model, pace.ema) if pace.ema else None
+
+    def __call__(self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> Tensor:
+        """Step number `step`, counted from 1; returns this rank's part of the loss without waiting for the device."""
+        self.model.train()
+        device, ranks = self.pace.device, self.pace.ranks
+        torch.manual_seed(_seed(self.pace.seed, step, ranks.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
+        with differentiable_attention(device), autocast(device, self.pace.precision):
+            value, count = loss(batch)
+        if ranks.size > 1:  # a mean of means would weigh the words of ranks with few predictions more
+            value = value * (count * ranks.size / ranks.sum(count))
+        self.optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        if self.average:
+            self.average.update(step)
+        return value.detach().float()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last group at the last step."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the model's weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.weights if self.average else [],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            for weight, saved in zip(self.average.weights, state["average"], strict=True):
+                weight.copy_(saved)
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
@@ -27,7 +95,11 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 class Average:
-    """`weights`, one tensor a parameter. At first it forgets faster: by (1 + step) / (10 + step) where that is less."""
+    """`weights`, one tensor a parameter. At first it forgets faster: by (1 + step) / (10 + step) where that is less.
+
+    torch's AveragedModel gives the same numbers, but each of its updates copies a counter to the device and waits for
+    it, and what it evaluates is a copy of the model, where all else here holds on to the model itself.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
@@ -82,3 +154,7 @@ class Utilisation:
         if self._rate is None:
             self._rate = product_rate(self._device, self._dtype, 0.3)
         return words_per_second * self._operations / self._rate
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")

@@ -1,9 +1,7 @@
 """What one step trains on: drawn pictures, real crops, and words without a picture."""
 
 import random
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.prompt import Prompt
+from sources.ahead import mapped_ahead
 from wordclip.crops import Crops
 from wordclip.words import WordSampler
 
@@ -65,11 +64,7 @@ class Batches:
 
     def ahead(self, step: int, depth: int = 8) -> Iterator[Batch]:
         """Batches from `step` on, made by a thread that is `depth` ahead."""
-        with ThreadPoolExecutor(1) as pool:
-            coming = deque(pool.submit(self.make, n) for n in range(step, step + depth))
-            for n in count(step + depth):
-                yield coming.popleft().result()
-                coming.append(pool.submit(self.make, n))
+        return mapped_ahead(self.make, count(step), 1, depth)
 
     def _prompts(self, words: Sequence[str]) -> list[list[int]]:
         for word in words:

@@ -5,7 +5,7 @@ Shape letters: B batch, M memory rows, D memory width, S length of the output (c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from cache.errors import WrongUse
 from models.charset import CHARACTERS_94, EOS, Charset
+from models.layers import Dropout, initialise
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,29 @@ class TextDecoder(nn.Module, ABC):
 
     architecture: ClassVar[str]  # says how to rebuild it without this project
     reading: ClassVar[dict[str, Any]]  # says, at least under "how", how it reads
+    layers: Any  # an nn.ModuleList, whose items have no type
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(
+        self, config: DecoderConfig, layer: Callable[[int, int, int, float], nn.Module], embeds: bool = False
+    ) -> None:
+        """The parts that decoders share: layers, a norm, a head, dropout; with `embeds`, an embedding of ids.
+
+        `layer` makes a layer from (width, memory width, heads, dropout). Weights are drawn in the order of these lines
+        and a subclass draws its own after them, so that a seed keeps giving the same weights.
+        """
         super().__init__()
+        W = config.width
         self.config = config
         self.charset = Charset(config.characters)
+        if embeds:
+            self.embedding = nn.Embedding(self.charset.ids, W)
+        self.layers = nn.ModuleList(
+            layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(W)
+        self.head = nn.Linear(W, self.charset.head)
+        self.dropout = Dropout(config.dropout)
+        self.apply(initialise)
 
     @abstractmethod
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
@@ -64,6 +83,11 @@ class TextDecoder(nn.Module, ABC):
         memory (B, M, D); memory_mask (B, M), True where there is a row (None: everywhere); targets (B, S + 1), as
         `Charset.encode` returns them.
         """
+
+    def describe(self) -> str:
+        """A line for a person: kind, shape, and number of parameters."""
+        shape, size = self.config, sum(p.numel() for p in self.parameters()) / 1e6
+        return f"{shape.kind}, depth {shape.depth}, width {shape.width}, {shape.heads} heads, {size:.1f} M parameters"
 
     def predictions(self, targets: Tensor) -> Tensor:
         """The number of predictions that `loss` averages over, a scalar: one for each character and EOS."""

@@ -6,14 +6,14 @@ position knows what the others write. S is the length of characters + EOS.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
-from models.layers import CrossLayer, Dropout, initialise
+from models.layers import CrossLayer, learned_rows
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,10 @@ class Decoder(TextDecoder):
         "how": "All positions at once: the most probable id of each. The text ends before the first EOS; its "
         "confidence is the product of the probabilities (softmax) of its characters and that EOS.",
     }
-    layers: Any  # an nn.ModuleList, whose items have no type
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        W = config.width
-        self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
-        self.layers = nn.ModuleList(
-            CrossLayer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(W)
-        self.head = nn.Linear(W, self.charset.head)
-        self.dropout = Dropout(config.dropout)
-        self.apply(initialise)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        super().__init__(config, CrossLayer)
+        self.positions = learned_rows(config.max_length + 1, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
         """Mean cross-entropy of each character and EOS; PAD is never predicted."""

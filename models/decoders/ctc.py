@@ -6,15 +6,15 @@ place of CRNN's LSTM. T is twice the longest text: enough for a single repeated 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder
-from models.layers import Dropout, Layer, initialise
+from models.layers import Layer, learned_rows
 
 BLANK = EOS  # CTC never predicts EOS, so the head has a free place, and frames after the text are EOS already
 
@@ -38,20 +38,10 @@ class Decoder(TextDecoder):
         "blanks are left out. The text's confidence is the product of the probabilities (softmax) of its characters, "
         "each that of its best frame, and of the least sure blank.",
     }
-    layers: Any  # an nn.ModuleList, whose items have no type
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        W = config.width
-        self.queries = nn.Parameter(torch.empty(2 * config.max_length, W))
-        self.layers = nn.ModuleList(
-            Layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(W)
-        self.head = nn.Linear(W, self.charset.head)
-        self.dropout = Dropout(config.dropout)
-        self.apply(initialise)
-        nn.init.trunc_normal_(self.queries, std=0.02)
+        super().__init__(config, Layer)
+        self.queries = learned_rows(2 * config.max_length, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
         """The mean over characters of -log the probability that the frames write the words."""

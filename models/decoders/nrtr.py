@@ -7,15 +7,15 @@ decoders here. S is the length of the input, BOS + characters; R is the number o
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder
-from models.layers import Dropout, KeysValues, Layer, initialise, rows_of
+from models.layers import KeysValues, Layer, learned_rows, rows_of
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,10 @@ class Decoder(TextDecoder):
         "how": "Left to right: the most probable id is the next input, up to EOS. The text ends before it; its "
         "confidence is the product of the probabilities (softmax) of its characters and that EOS.",
     }
-    layers: Any  # an nn.ModuleList, whose items have no type
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        W = config.width
-        self.embedding = nn.Embedding(self.charset.ids, W)
-        self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
-        self.layers = nn.ModuleList(
-            Layer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(W)
-        self.head = nn.Linear(W, self.charset.head)
-        self.dropout = Dropout(config.dropout)
-        self.apply(initialise)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        super().__init__(config, Layer, embeds=True)
+        self.positions = learned_rows(config.max_length + 1, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor) -> Tensor:
         """Mean cross-entropy of each character and EOS, given everything before it; PAD is never predicted."""

@@ -17,7 +17,7 @@ def bank(tmp_path):
     for start in (0, 4):
         names = [f"{n}.jpg" for n in range(start, start + 4)]
         features = random.normal(size=(4, 5, 8)).astype(np.float16)
-        bank.add(names, as_keys([picture_key(n.encode()) for n in names]), features)
+        bank.add(names, as_keys([picture_key(n.encode()) for n in names]), features, "as it is")
     return bank
 
 
@@ -46,7 +46,7 @@ def test_index_is_plain_faiss_over_class_tokens(bank):
 
 def test_index_is_made_anew_when_the_bank_grew(bank):
     bank.write_index()
-    bank.add(["8.jpg"], as_keys([picture_key(b"8")]), np.ones((1, 5, 8), np.float16))
+    bank.add(["8.jpg"], as_keys([picture_key(b"8")]), np.ones((1, 5, 8), np.float16), "as it is")
     bank.write_index()
     assert faiss.read_index(str(bank.folder / "index.faiss")).ntotal == 9
 
@@ -65,7 +65,7 @@ def test_empty_bank_is_an_error(tmp_path):
 
 def test_index_grown_step_by_step_is_the_one_built_at_once(bank):
     bank.write_index()
-    bank.add(["8.jpg"], as_keys([picture_key(b"8")]), np.ones((1, 5, 8), np.float16))
+    bank.add(["8.jpg"], as_keys([picture_key(b"8")]), np.ones((1, 5, 8), np.float16), "as it is")
     bank.write_index()
     grown = (bank.folder / "index.faiss").read_bytes()
     (bank.folder / "index.faiss").unlink()

@@ -8,6 +8,7 @@ from pyarrow import parquet
 
 from cache.errors import DptrError, WrongUse
 from cache.export import export_bank, export_corpus
+from cache.keys import key_bytes
 from cache.memories import MemoryReader
 from cache.space import open_space
 from pipeline.embed_text import embed_text
@@ -48,7 +49,7 @@ def test_bank_comes_out_as_it_is(cache, tmp_path):
     assert (np.load(tmp_path / "out" / "features.npy") == bank.features()).all()
     table = parquet.read_table(tmp_path / "out" / "pictures.parquet").to_pydict()
     assert table["id"] == bank.ids()
-    assert [bytes.fromhex(key) for key in table["key"]] == [k.ljust(16, b"\0") for k in bank.keys().tolist()]
+    assert [bytes.fromhex(key) for key in table["key"]] == key_bytes(bank.keys())
 
 
 def test_nothing_is_written_over_and_nothing_is_left_half(cache, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import picture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DPTR = [str(Path(sys.executable).parent / "dptr")]
 CLI = [sys.executable, str(ROOT / "cli.py")]
 SMALL = ["--pretrained", "untrained:0"]

@@ -1,14 +1,30 @@
-"""embed-images keeps order, counts what it cannot read, and stores each picture once."""
+"""embed-images keeps order, counts what it cannot read, and stores each picture once, decoded in one way."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from cache.bank import picture_key
 from cache.errors import DptrError
+from cache.keys import key_bytes
 from cache.space import open_space
+from models.charset import Charset
+from pipeline.embed_crops import embed_crops
 from pipeline.embed_images import embed_images
+from pipeline.embed_text import embed_text
+from pipeline.labels import collect
+from pipeline.picture_shards import Tally, embed_into
+from sources.labelled import Labelled
 from sources.pictures import decode
 from tests.conftest import picture
 from tests.pipeline.test_embed_text import files
+from tests.train.reading.test_read import tiny
+from train.data.crop_batches import CachedTokens
+from train.data.crops import usable
+
+EARLIER = Path(__file__).parents[1] / "data" / "before-the-move"
 
 
 def pictures(numbers):
@@ -56,6 +72,41 @@ def test_known_pictures_are_not_embedded_again(tmp_path, encoder, say):
     import faiss
 
     assert faiss.read_index(str(bank.folder / "index.faiss")).ntotal == 6
+
+
+def test_a_picture_whose_key_ends_in_a_zero_byte_is_known_again(tmp_path, encoder, say):
+    """numpy's byte strings lose zeros at their end; a PNG may end in anything."""
+    versions = (picture(1) + n.to_bytes(2, "little") for n in range(1 << 16))
+    one = next(data for data in versions if picture_key(data).endswith(b"\0"))
+    embed_images(tmp_path, encoder, [("a", one)], 1, "noise", say)
+    bank = open_space(tmp_path).bank("noise")
+    assert bank.keys().tolist() == [picture_key(one).rstrip(b"\0")]
+    assert key_bytes(bank.keys()) == [picture_key(one)]
+    assert embed_images(tmp_path, encoder, [("b", one)], 1, "noise", say).known == 1
+    crops = usable([Labelled("set", ["a"], lambda n: one)], Charset(), 25)
+    (batch,) = CachedTokens(bank).batches(crops, [[0]])
+    assert torch.equal(batch.pictures[0], torch.from_numpy(bank.features()[0]))
+
+
+def test_a_bank_that_was_decoded_otherwise_takes_no_more(encoder):
+    bank = open_space(EARLIER / "cache").bank("noise")
+    assert bank.decoding() == ""
+    with pytest.raises(DptrError, match="then: not written down; .*gc --drop-bank noise, and run this"):
+        embed_into(bank, encoder, [], (9, 32), Tally())
+
+
+def test_frozen_crops_that_were_decoded_otherwise_are_not_used(encoder, tmp_path, say, monkeypatch):
+    embed_text(tmp_path, encoder, collect(["a"]), "one", say)
+    space, tower = open_space(tmp_path), tiny().encoder
+    crops = (space, tower, torch.device("cpu"), [("a", picture(1))], 1, say)
+    monkeypatch.setattr("pipeline.picture_shards.DECODING", "upside down")
+    assert embed_crops(*crops).decoding() == "upside down"
+    assert embed_crops(*crops).rows == 1
+    monkeypatch.undo()
+    with pytest.raises(DptrError, match="then: upside down; .*gc --drop-crops 16x64, and"):
+        embed_crops(*crops)
+    again = embed_text(tmp_path, encoder, collect(["a", "b"]), "one", say)  # words do not depend on it
+    assert (again.known_memories, again.new_memories) == (1, 1)
 
 
 def test_tower_without_tokens_is_wrong_use(tiny_models, tmp_path, say):

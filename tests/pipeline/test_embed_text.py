@@ -12,7 +12,6 @@ import pytest
 
 import pipeline.embed_text as stage
 from cache.errors import DptrError
-from cache.keys import as_keys
 from cache.memories import MemoryReader
 from cache.space import open_space
 from pipeline.embed_text import embed_text
@@ -24,9 +23,9 @@ from tests.conftest import WORDS
 def states_of(cache, encoder, corpus, label):
     space = open_space(cache)
     found = space.corpus(corpus)
-    key = found.keys()[found.labels().index(label)]
+    number = found.labels().index(label)
     memories = space.memories
-    return MemoryReader(memories).gather(memories.find(as_keys([key.ljust(16, b"\0")])))[0]
+    return MemoryReader(memories).gather(memories.find(found.keys()[number : number + 1]))[0]
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -1,11 +1,11 @@
-"""Items are made ahead, in order; an error comes where its item would; closing ends the thread."""
+"""Items are made ahead, in order; an error comes where its item would; closing ends the threads."""
 
 import threading
 import time
 
 import pytest
 
-from sources.ahead import ahead
+from sources.ahead import ahead, mapped_ahead
 
 
 def counting(made, until=10, error=None):
@@ -57,3 +57,43 @@ def test_closing_ends_the_thread_and_the_items():
     items.close()
     assert threading.active_count() == before
     assert made[-1] == "closed"
+
+
+def test_results_keep_the_order_of_items_whichever_thread_is_faster():
+    def slow(n):
+        time.sleep(0.002 * (n % 3))
+        return n, threading.get_ident()
+
+    found = list(mapped_ahead(slow, range(40), 3, 5))
+    assert [n for n, _ in found] == list(range(40))
+    assert 1 < len({thread for _, thread in found} - {threading.get_ident()}) <= 3
+    assert list(mapped_ahead(slow, [], 3, 5)) == []
+
+
+def test_no_more_items_are_taken_than_depth_early_and_none_in_another_thread():
+    taken = []
+
+    def items():
+        for n in range(20):
+            taken.append(threading.get_ident())
+            yield n
+
+    for n, item in enumerate(mapped_ahead(lambda n: n, items(), 2, 4)):
+        assert item == n
+        assert len(taken) <= n + 1 + 4
+    assert set(taken) == {threading.get_ident()}
+
+
+def test_error_of_one_item_comes_where_its_result_would():
+    results = mapped_ahead(lambda n: 6 // (3 - n), range(9), 2, 4)
+    assert [next(results) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_closing_ends_all_threads():
+    before = threading.active_count()
+    results = mapped_ahead(lambda n: n, iter(int, 1), 3, 9)
+    next(results)
+    results.close()
+    assert threading.active_count() == before

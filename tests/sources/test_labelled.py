@@ -21,6 +21,7 @@ def test_lmdb(tmp_path):
     write_lmdb(tmp_path / "set", ["a b", "Café"], [picture(0), picture(1)])
     (one,) = labelled(str(tmp_path / "set"))
     assert one.name == "set"
+    assert one.key(1) == "image-000000002"
     check(one, ["a b", "Café"], [picture(0), picture(1)])
 
 
@@ -52,6 +53,7 @@ def test_folder_with_a_list(tmp_path):
     (tmp_path / "labels.tsv").write_text("x/1.png\tHello\tWorld\n\nmissing.png\tđường\n")
     (one,) = labelled(str(tmp_path))
     check(one, ["Hello\tWorld", "đường"], [picture(1), b""])
+    assert [one.key(n) for n in range(2)] == ["x/1.png", "missing.png"]
     (tmp_path / "labels.tsv").write_text("x/1.png Hello\n")
     with pytest.raises(DptrError, match="line 1 has no tab"):
         labelled(str(tmp_path))
@@ -67,6 +69,7 @@ def test_dataset(tmp_path):
     table.to_parquet(tmp_path / "train.parquet")
     (one,) = labelled(str(tmp_path / "train.parquet"))
     check(one, ["a", "", "c"], [picture(n) for n in range(3)])
+    assert one.key(2) == "2"
     (one,) = labelled(str(tmp_path))
     assert one.labels == ["a", "", "c"]
     datasets.Dataset.from_dict({"x": ["a"]}).to_parquet(tmp_path / "other.parquet")

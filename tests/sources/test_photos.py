@@ -1,13 +1,11 @@
 """Pictures come out of every kind of source with their names; what is no picture says why."""
 
-import io
 import tarfile
 
 import pytest
 
 from cache.errors import DptrError, WrongUse
 from sources.photos import photo_count, photos
-from sources.pictures import decode
 from tests.conftest import picture
 from tests.sources.test_words import write_lmdb
 
@@ -77,26 +75,3 @@ def test_dataset(tmp_path):
 def test_missing_source(tmp_path):
     with pytest.raises(WrongUse, match="there is no file or folder"):
         list(photos(str(tmp_path / "none.tar")))
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "it is empty"),
-        (b"hello", "it is no picture"),
-        (picture(1)[:300], "it is damaged"),
-        (picture(1, (400, 400), "JPEG")[:3000], "it is damaged"),
-    ],
-)
-def test_what_cannot_be_decoded_says_why(data, reason):
-    with pytest.raises(ValueError, match=reason):
-        decode(data)
-
-
-def test_any_mode_becomes_rgb():
-    from PIL import Image
-
-    for mode in ("L", "RGBA", "P", "CMYK", "1"):
-        file = io.BytesIO()
-        Image.new(mode, (5, 4)).save(file, "TIFF")
-        assert decode(file.getvalue()).mode == "RGB"

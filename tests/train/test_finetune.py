@@ -20,7 +20,8 @@ from train.finetune_options import FinetuneOptions, check
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.reading.attention_page import look
-from train.reading.evaluate import evaluate_crops, misread_page
+from train.reading.errors_page import errors_page
+from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
 from train.reading.result import table
 from train.run import load_recogniser, load_run, pretrained_config
@@ -36,7 +37,7 @@ def drawn_set(labels, name="drawn", damaged=()):
 def init(cache, tmp_path_factory):
     """A short pre-trained run in the space of `cache`."""
     out = tmp_path_factory.mktemp("init") / "run"
-    pretrain(PretrainOptions(cache, ["numbers"], out, depth=1, heads=2, batch=32, steps=3, device="cpu"), print)
+    pretrain(PretrainOptions(["numbers"], out, cache=cache, depth=1, heads=2, batch=32, steps=3, device="cpu"), print)
     return out
 
 
@@ -74,8 +75,8 @@ def test_run_is_whole_and_evaluates(trained, material):
     out, summary = trained
     config = json.loads((out / "config.json").read_text())
     assert config["recogniser"]["vision"]["image_size"] == [16, 64]
-    assert config["pretrained"]["corpora"] == ["numbers"]
-    assert config["crops"] == {"drawn": 90}
+    assert config["resolved"]["pretrained"]["corpora"] == ["numbers"]
+    assert config["resolved"]["crops"] == {"drawn": 90}
     sets = [*material.val, drawn_set([*NUMBERS[:20], "", "x" * 30, "汉"], "more", damaged=[3])]
     done = evaluate_crops(out, sets, device="cpu")
     val, more = done.sets
@@ -93,7 +94,7 @@ def test_run_is_whole_and_evaluates(trained, material):
     text = table(done, 3)
     assert "mean, weighted" in text
     assert "more: 1 left out: it is no picture" in text
-    assert "data:image/" in misread_page(done, sets) or done.scores.word_accuracy == 1
+    assert "data:image/" in errors_page(done, sets) or done.scores.word_accuracy == 1
     assert evaluate_crops(out, sets, limit=5, device="cpu").scores.words == 10
 
 
@@ -104,7 +105,7 @@ def test_weights_come_from_the_pretrained_run_and_the_tower(options, material, i
         assert torch.equal(tensor, decoder.state_dict()[name]), name
     for name, tensor in recogniser.encoder.state_dict().items():
         assert torch.equal(tensor, material.tower.state_dict()[name]), name
-    assert config["corpora"] == ["numbers"]
+    assert config.options.corpus == ["numbers"]
     scratch, _ = build(replace(options, scratch=True), material)
     assert not torch.equal(scratch.decoder.head.weight, decoder.head.weight)
 
@@ -126,7 +127,9 @@ def test_shapes_run(options, material, changes):
 
 @pytest.mark.parametrize("kind", names())
 def test_every_decoder_runs_evaluates_and_reads(options, material, cache, kind, tmp_path):
-    first = PretrainOptions(cache, ["numbers"], tmp_path / "first", decoder=kind, depth=1, heads=2, batch=32, steps=2)
+    first = PretrainOptions(
+        ["numbers"], tmp_path / "first", cache=cache, decoder=kind, depth=1, heads=2, batch=32, steps=2
+    )
     pretrain(replace(first, device="cpu"), print)
     one = replace(options, init=tmp_path / "first")
     assert finetune(one, material, print).steps == 3
@@ -149,14 +152,14 @@ def test_permutations_are_those_of_pretraining_unless_given(options, material):
 
 def test_vit_from_scratch_runs(options, material):
     alone = Material(material.train, material.val)
-    done = finetune(replace(options, encoder="vit", image_size=(16, 32), steps=1), alone, print)
+    done = finetune(replace(options, encoder="vit", image_size="16x32", steps=1), alone, print)
     assert done.steps == 1
     assert load_recogniser(options.out)[0].config.vision.grid == (4, 4)
 
 
 def test_vit_for_pictures_without_a_token_is_refused(options, material):
     with pytest.raises(WrongUse, match="2 x 2 are smaller than one patch.*--image-size"):
-        finetune(replace(options, encoder="vit", image_size=(2, 2)), Material(material.train, material.val), print)
+        finetune(replace(options, encoder="vit", image_size="2x2"), Material(material.train, material.val), print)
 
 
 def test_sets_of_one_name_keep_their_own_pictures(trained):
@@ -166,7 +169,7 @@ def test_sets_of_one_name_keep_their_own_pictures(trained):
 
     first, second = Labelled("set", ["zz"], lambda _: drawn("11")), Labelled("set", ["zz"], lambda _: drawn("77"))
     sets = [first, second]
-    page = misread_page(evaluate_crops(trained[0], sets, device="cpu"), sets)
+    page = errors_page(evaluate_crops(trained[0], sets, device="cpu"), sets)
     shown = {base64.b64decode(data) for data in re.findall(r"data:image/\w+;base64,([^\"']+)", page)}
     assert len(shown) == 2
 
@@ -264,8 +267,8 @@ def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_p
         ({"encoder": "x"}, "--encoder is clip or vit"),
         ({"encoder": "vit", "freeze": True}, "begins with random weights"),
         ({"freeze": True, "encoder_lr": 0.1}, "there is no --encoder-lr"),
-        ({"weights": [1.0, 2.0]}, "1 --train and 2 --weight"),
-        ({"weights": [0.0]}, "one at least more than 0"),
+        ({"weight": [1.0, 2.0]}, "1 --train and 2 --weight"),
+        ({"weight": [0.0]}, "one at least more than 0"),
         ({"batch": 0}, "--batch must be more than 0"),
         ({"lr": -1.0}, "--lr must be more than 0"),
         ({"permutations": 3}, "--permutations is 1, or even"),

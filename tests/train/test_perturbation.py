@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.perturbation import Perturbation, mean_row_norm
+from train.perturbation import ORP, mean_row_norm
 
 
 def bank(N, T, D=4):
@@ -16,7 +16,7 @@ def bank(N, T, D=4):
 @pytest.mark.parametrize(("N", "T", "B", "M"), [(20, 30, 8, 12), (3, 5, 8, 12), (1, 1, 4, 6), (8, 12, 8, 12)])
 def test_noise_is_a_token_of_the_samples_photograph(shared, N, T, B, M):
     generator = torch.Generator().manual_seed(0)
-    perturbed = Perturbation(bank(N, T), 1.0, shared=shared)(torch.zeros(B, M, 4), generator)
+    perturbed = ORP(bank(N, T), 1.0, shared=shared)(torch.zeros(B, M, 4), generator)
     rows = perturbed[..., 0]
     assert (perturbed == rows[..., None]).all()
     photographs, tokens = rows // 100, rows % 100
@@ -31,13 +31,13 @@ def test_noise_is_a_token_of_the_samples_photograph(shared, N, T, B, M):
 
 
 def test_positions_drawn_a_sample_differ():
-    _, positions = Perturbation(bank(9, 40), 1.0, shared=False).draw(6, 20)
+    _, positions = ORP(bank(9, 40), 1.0, shared=False).draw(6, 20)
     assert len({tuple(p) for p in positions.tolist()}) == 6
 
 
 def test_draws_are_uniform():
     """Each photograph and each token equally often (chi-squared, 9 and 19 degrees, once in a thousand exceeded)."""
-    perturbation, generator = Perturbation(bank(10, 20), 1.0), torch.Generator().manual_seed(0)
+    perturbation, generator = ORP(bank(10, 20), 1.0), torch.Generator().manual_seed(0)
     draws = [perturbation.draw(3, 5, generator) for _ in range(3000)]
     photographs = torch.bincount(torch.cat([p for p, _ in draws]), minlength=10).float()
     tokens = torch.bincount(torch.cat([t for _, t in draws]), minlength=20).float()
@@ -49,8 +49,8 @@ def test_strength_scales_and_memory_keeps_its_dtype():
     memory = torch.randn(4, 6, 4)
     features = torch.randn(10, 20, 4).half()
     generator = torch.Generator().manual_seed(1)
-    weak = Perturbation(features, 0.1)(memory, generator) - memory
-    strong = Perturbation(features, 0.2)(memory, generator.manual_seed(1)) - memory
+    weak = ORP(features, 0.1)(memory, generator) - memory
+    strong = ORP(features, 0.2)(memory, generator.manual_seed(1)) - memory
     assert torch.allclose(2 * weak, strong, atol=1e-5)
     assert weak.dtype == torch.float32
 

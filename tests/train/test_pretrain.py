@@ -23,7 +23,7 @@ from train.step import WARM_UP, one_cycle
 @pytest.fixture
 def options(cache, tmp_path):
     return PretrainOptions(
-        cache, ["numbers"], tmp_path / "run", bank="noise", depth=1, heads=2, batch=32, steps=3, device="cpu"
+        ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=32, steps=3, device="cpu"
     )
 
 
@@ -32,7 +32,7 @@ def trained(cache, tmp_path_factory):
     """A run long enough to read numbers it never saw, perturbed."""
     out = tmp_path_factory.mktemp("runs") / "numbers"
     options = PretrainOptions(
-        cache, ["numbers"], out, bank="noise", orp_relative=0.1, depth=1, heads=2, batch=64, steps=500, lr=4e-3
+        ["numbers"], out, cache=cache, bank="noise", orp_relative=0.1, depth=1, heads=2, batch=64, steps=500, lr=4e-3
     )
     lines = []
     summary = pretrain(replace(options, held_out=0.1, eval_every=250, device="cpu", precision="fp32"), lines.append)
@@ -49,10 +49,11 @@ def test_held_out_numbers_are_read(trained):
 def test_run_folder_holds_everything(trained, cache):
     out, summary, _ = trained
     config = json.loads((out / "config.json").read_text())
-    assert config["steps"] == 500
+    assert config["options"]["steps"] == config["resolved"]["steps"] == 500
     assert config["space"] == open_space(cache).name
-    assert config["orp"]["lambda"] == pytest.approx(0.1 * config["orp"]["memory_norm"] / config["orp"]["bank_norm"])
-    assert config["orp"]["relative"] == pytest.approx(0.1)
+    orp = config["resolved"]["orp"]
+    assert orp["lambda"] == pytest.approx(0.1 * orp["memory_norm"] / orp["bank_norm"])
+    assert orp["relative"] == pytest.approx(0.1)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if x["group"] == "held_out"] == [250, 500]
     assert [x["step"] for x in lines if x["group"] == "train"] == list(range(50, 501, 50))
@@ -99,8 +100,8 @@ def test_readers_train_alike(options, tmp_path):
         lines = []
         found[name] = pretrain(replace(options, reader=name, out=tmp_path / name), lines.append).loss
         config = json.loads((tmp_path / name / "config.json").read_text())
-        assert config["reader"] == ("resident" if name == "auto" else name)
-        assert f"memories {config['reader']}: {config['reader_why']}" in lines
+        assert config["machine"]["reader"] == ("resident" if name == "auto" else name)
+        assert f"memories {config['machine']['reader']}: {config['machine']['reader_why']}" in lines
     assert found["auto"] == found["resident"] == found["mapped"]
     assert found["streamed"] == pytest.approx(found["mapped"], rel=0.2)
 
@@ -143,7 +144,7 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         ({"held_out": 1.5}, "share between 0 and 1"),
         ({"dropout": 1.0}, "--dropout is a share"),
         ({"reader": "x"}, "--reader is one of auto, resident, mapped, streamed, not 'x'"),
-        ({"corpora": ["x"]}, "no corpus 'x'"),
+        ({"corpus": ["x"]}, "no corpus 'x'"),
         ({"bank": "x"}, "no bank 'x'"),
         ({"space": "x"}, "no space 'x'"),
         ({"device": "cuda:99"}, "no GPU|invalid device"),
@@ -158,7 +159,14 @@ def test_wrong_use_is_one_sentence_and_makes_no_run(options, changes, message):
 def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
     embed_text(tmp_path, encoder, collect(["a"]), "one", print)
     with pytest.raises(DptrError, match="neither may be none"):
-        pretrain(replace(options, cache=tmp_path, corpora=["one"], bank=None), print)
+        pretrain(replace(options, cache=tmp_path, corpus=["one"], bank=None), print)
+
+
+def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
+    (tmp_path / "letters.txt").write_text("abc")
+    message = "corpus numbers holds no usable label: 900 with characters outside the charset."
+    with pytest.raises(DptrError, match=message):
+        pretrain(replace(options, charset=str(tmp_path / "letters.txt")), print)
 
 
 def test_finished_run_is_not_written_over(options):
@@ -213,11 +221,19 @@ def test_decoder_writes_the_charset_of_a_file(tmp_path, encoder):
     embed_text(tmp_path / "cache", encoder, collect(words, keep_unicode=True), "vi", print)
     (tmp_path / "vi.txt").write_text("aăâđeêioôơuưnh", "utf-8")
     options = PretrainOptions(
-        tmp_path / "cache", ["vi"], tmp_path / "run", depth=1, heads=2, batch=8, steps=2, held_out=0.2, device="cpu"
+        ["vi"],
+        tmp_path / "run",
+        cache=tmp_path / "cache",
+        depth=1,
+        heads=2,
+        batch=8,
+        steps=2,
+        held_out=0.2,
+        device="cpu",
     )
     summary = pretrain(replace(options, charset=str(tmp_path / "vi.txt")), lambda line: None)
     assert summary.words + summary.held_out == 25
     decoder, config, _ = load_run(tmp_path / "run")
     assert decoder.charset.characters == "aăâđeêioôơuưnh"
-    assert config["decoder"]["characters"] == "aăâđeêioôơuưnh"
+    assert config.model.characters == "aăâđeêioôơuưnh"
     assert len(evaluate(tmp_path / "run").readings) == summary.held_out

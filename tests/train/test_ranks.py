@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess:
 def two(cache, tmp_path_factory):
     """A run of two ranks without dropout and perturbation, with orders that are not drawn: nothing follows the rank."""
     out = tmp_path_factory.mktemp("ranks") / "two"
-    options = PretrainOptions(cache, ["numbers"], out, steps=160, eval_every=40)
+    options = PretrainOptions(["numbers"], out, cache=cache, steps=160, eval_every=40)
     done = run([*TWO, *command(options, *PLAIN)])
     assert done.returncode == 0, done.stderr
     return options, done

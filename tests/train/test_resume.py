@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import train.loop
+import train.step
 from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
 from train.pretrain import pretrain
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def options(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "LOG_EVERY", 5)
     return PretrainOptions(
-        cache, ["numbers"], tmp_path / "run", bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
+        ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
         device="cpu", precision="fp32", lr=2e-3,
     )  # fmt: skip
 
@@ -54,7 +55,7 @@ def whole(options, tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 12, 17, 24, 32])
 def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monkeypatch):
-    step = train.loop.Loop.step
+    step = train.step.Step.__call__
 
     def asked(self, number, *more):
         if number == stop:
@@ -62,7 +63,7 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monk
         return step(self, number, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.loop.Loop, "step", asked)
+        patch.setattr(train.step.Step, "__call__", asked)
         with pytest.raises(Stopped, match=f"stopped at step {stop} of 33: the same command goes on") as stopped:
             pretrain(options, print)
     assert stopped.value.exit_code == 143
@@ -81,7 +82,7 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monk
 
 def test_average_of_the_weights_is_what_it_says_and_goes_on(options, tmp_path, monkeypatch):
     """Against an average computed from the weights of every step."""
-    seen, step = [], train.loop.Loop.step
+    seen, step = [], train.step.Step.__call__
 
     def noted(self, number, *more):
         loss = step(self, number, *more)
@@ -90,7 +91,7 @@ def test_average_of_the_weights_is_what_it_says_and_goes_on(options, tmp_path, m
             os.kill(os.getpid(), signal.SIGINT)
         return loss
 
-    monkeypatch.setattr(train.loop.Loop, "step", noted)
+    monkeypatch.setattr(train.step.Step, "__call__", noted)
     averaged = replace(options, ema=0.9, eval_every=33)
     with pytest.raises(Stopped) as stopped:
         pretrain(averaged, print)
@@ -162,7 +163,7 @@ def test_last_checkpoints_and_the_best_are_kept(whole):
     assert saved["step"] == summary.best_step
     assert "training" not in saved
     config = load_checkpoint(run, LAST)["config"]
-    assert config["seed"] == 0
+    assert config["options"]["seed"] == 0
     assert config["fingerprint"]["weights"]
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     rows = [line.split("\t") for line in (run / "held-out.tsv").read_text().splitlines()]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cache.bank import Bank, picture_key
+from cache.keys import key_bytes
 from models.image_encoder import Pair, stretched
 from sources.pictures import decode
 from train.data.augment import augmented
@@ -43,13 +44,6 @@ def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoc
         yield numbers[indices]
 
 
-@dataclass(frozen=True)
-class Spelled:
-    """Labels of a batch."""
-
-    labels: list[str]
-
-
 @dataclass
 class CropBatch:
     """Pictures (B, 3, H, W) uint8 or tokens (B, T, E), the numbers of their crops, and their labels."""
@@ -62,11 +56,6 @@ class CropBatch:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def words(self) -> "Spelled":
-        """The labels without the pictures."""
-        return Spelled(self.labels)
 
     def pin_memory(self) -> "CropBatch":
         """Called by torch's loader where there is a GPU."""
@@ -123,7 +112,7 @@ class CachedTokens:
         """Damaged if a shard is not what was written."""
         self._maps: list[NDArray[np.float16]] = []
         self._place: dict[bytes, tuple[int, int]] = {}
-        keys = bank.keys().tolist()
+        keys = key_bytes(bank.keys())
         for shard in bank.shards():
             shard.read("features")
             for row in range(shard.entry.rows):
@@ -135,7 +124,7 @@ class CachedTokens:
         """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
         places = next((found for asked, found in self._found if asked is crops), None)
         if places is None:
-            places = [self._place.get(_key(crops.picture(n))) for n in range(len(crops))]
+            places = [self._place.get(picture_key(crops.picture(n))) for n in range(len(crops))]
             self._found.append((crops, places))
         for number, numbers in enumerate(batches, first):
             kept = [int(n) for n in numbers if places[n] is not None]
@@ -143,7 +132,3 @@ class CachedTokens:
             rows = [self._maps[shard][row] for shard, row in (places[n] for n in kept)]  # type: ignore[misc]
             tokens = torch.from_numpy(np.stack(rows)) if rows else torch.empty(0)
             yield CropBatch(tokens, kept, [crops.labels[n] for n in kept], broken, number)
-
-
-def _key(picture: bytes) -> bytes:
-    return picture_key(picture).rstrip(b"\0")  # numpy drops zeros at the end

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import DptrError
+from cache.report import counts
 from models.charset import Charset
 from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
@@ -69,5 +70,5 @@ def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: 
                 numbers.append(number)
                 labels.append(label)
     if not labels:
-        raise DptrError(f"no usable word image in {', '.join(s.name for s in sets)}: {dict(dropped)}.")
+        raise DptrError(f"no usable word image in {', '.join(s.name for s in sets)}: {counts(dropped)}.")
     return Crops(list(sets), np.array(of, np.int32), np.array(numbers, np.int64), labels, dropped)

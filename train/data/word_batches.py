@@ -77,7 +77,7 @@ class TextBatch:
     """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
 
     number: int
-    words: Words
+    labels: Words
     memory: Tensor
     mask: Tensor | None
     targets: Tensor
@@ -86,7 +86,7 @@ class TextBatch:
         return len(self.targets)
 
 
-def _batches(
+def batches(
     loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
 ) -> Generator[TextBatch, None, None]:
     """Batches without end, epoch after epoch, from number `first` of all on."""

@@ -4,7 +4,7 @@ Shape letters: S ids of a label.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.errors import DptrError
+from cache.report import counts
 from cache.space import Space
 from models.charset import Charset
 from sources.cleaning import hash_share
@@ -32,6 +33,10 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        """The labels, so that a batch of words can stand for them and takes no more memory than their ids."""
+        return iter(self.labels)
 
     @property
     def labels(self) -> list[str]:
@@ -79,7 +84,7 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
             start += len(labels)
     words = Words(np.concatenate(ids), np.concatenate(numbers), charset)
     if not len(words):
-        raise DptrError(f"corpus {', '.join(corpora)} holds no usable label: {dict(dropped)}.")
+        raise DptrError(f"corpus {', '.join(corpora)} holds no usable label: {counts(dropped)}.")
     both = np.concatenate([words.ids.view(np.uint8), words.memories[:, None].view(np.uint8)], 1)
     first = np.unique(both.view(f"V{both.shape[1]}"), return_index=True)[1]  # of each label with a memory
     return words.take(np.sort(first)), dropped

@@ -15,8 +15,8 @@ from cache import __version__
 from cache.errors import WrongUse
 from cache.files import whole_folder, write_whole
 from train.export import onnx, openocr
-from train.export.description import Source, description, write_json
-from train.run import load_model
+from train.export.description import description, write_json
+from train.run import Saved, load_model
 
 Say = Callable[[str], None]
 
@@ -32,8 +32,7 @@ def export(run: Path, out: Path, kind: str, say: Say) -> dict[str, Any]:
         raise WrongUse(f"'{kind}' is no format to export to: choose one of {', '.join(writers)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
-    model, saved = load_model(run)
-    source = Source(run, model, saved["config"], saved["step"], saved["scores"])
+    source = load_model(run)
     with whole_folder(out) as folder:
         found = writers[kind](source, folder, say)
         files = sorted(path.name for path in folder.iterdir())
@@ -41,7 +40,7 @@ def export(run: Path, out: Path, kind: str, say: Say) -> dict[str, Any]:
     return {**made, "scores": source.scores, **found}
 
 
-def _safetensors(source: Source, folder: Path, say: Say) -> dict[str, Any]:
+def _safetensors(source: Saved, folder: Path, say: Say) -> dict[str, Any]:
     weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in source.model.state_dict().items()}
     write_whole(folder / "model.safetensors", save(weights, {"format": "pt", "made_by": f"dptr {__version__}"}))
     write_json(folder / "model.json", description(source))

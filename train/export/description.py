@@ -1,16 +1,15 @@
 """model.json: all that is needed to rebuild, feed and understand an exported model without this project."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cache import __version__
 from cache.files import write_whole
-from cache.fingerprint import Fingerprint
 from models.charset import EOS
-from models.decoders import TextDecoder
 from models.recogniser import FMU, Recogniser
+from train.run import Saved
 
 ATTENTION = (
     "Attention has heads of equal consecutive parts of the width, scores scaled by 1 / sqrt(width of a head), softmax, "
@@ -30,31 +29,10 @@ BRIDGE = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """The best checkpoint of a run, in evaluation mode on the CPU, and what the run says of it."""
-
-    run: Path
-    model: TextDecoder | Recogniser
-    config: dict[str, Any]
-    step: int
-    scores: dict[str, float]
-
-    @property
-    def decoder(self) -> TextDecoder:
-        return self.model.decoder if isinstance(self.model, Recogniser) else self.model
-
-    @property
-    def kind(self) -> str:
-        return "recogniser" if isinstance(self.model, Recogniser) else "pre-trained decoder"
-
-
-def description(source: Source) -> dict[str, Any]:
+def description(source: Saved) -> dict[str, Any]:
     """model.json: all that is needed to rebuild, feed and understand the model without this project."""
     decoder, recogniser = source.decoder, source.model if isinstance(source.model, Recogniser) else None
     charset, longest = decoder.charset, decoder.config.max_length
-    origin = source.config.get("pretrained", source.config) if recogniser else source.config
-    fingerprint = origin.get("fingerprint")
     shape = recogniser.config.to_dict() if recogniser else {"decoder": decoder.config.to_dict()}
     fmu_heads = recogniser.fmu.attention.heads if recogniser and isinstance(recogniser.fmu, FMU) else 0
     return {
@@ -62,9 +40,9 @@ def description(source: Source) -> dict[str, Any]:
         "made_by": f"dptr {__version__}",
         "run": {"name": source.run.resolve().name, "step": source.step, "scores": source.scores},
         "space": {
-            "name": origin.get("space"),
-            "digest": Fingerprint(**fingerprint).digest if fingerprint else None,
-            "fingerprint": fingerprint,
+            "name": source.config.space_name,
+            "digest": source.config.fingerprint.digest,
+            "fingerprint": asdict(source.config.fingerprint),
         },
         "shape": {**shape, "feed": 4 * decoder.config.width, "fmu_heads": fmu_heads, "decoder_norm_epsilon": 1e-5},
         "characters": charset.characters,
@@ -87,6 +65,8 @@ def _picture(recogniser: Recogniser) -> dict[str, Any]:
     vision = recogniser.config.vision
     height, width = vision.image_size
     return {
+        "decoding": "turned as its EXIF orientation says; what is transparent lies over white; grey of 16 bits is "
+        "divided by 257 and rounded",
         "size": {"height": height, "width": width},
         "resize": "stretched to exactly this size whatever its shape, bicubic with antialiasing, as Pillow does",
         "channels": "RGB",

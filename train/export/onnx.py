@@ -28,7 +28,8 @@ from models.decoders import ended_at_eos
 from models.decoders.parseq import Decoder, only_parseq
 from models.layers import KeysValues
 from models.recogniser import Recogniser
-from train.export.description import Source, description, write_json
+from train.export.description import description, write_json
+from train.run import Saved
 
 OPSET = 20  # the first with GELU
 BATCHES = (1, 3, 3, 1)  # of random pictures, to compare
@@ -97,7 +98,7 @@ class OnnxReader(nn.Module):
         return self.decoder._run(query, self.decoder._embed(inputs)[:, None], memory, mask, None)[:, 0]
 
 
-def write(source: Source, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write model.onnx and model.json to `folder`; the largest difference from the run, and how long it took.
 
     Raises WrongUse for a pre-trained run, a decoder that is no parseq, or where onnx is not installed, DptrError if the

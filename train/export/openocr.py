@@ -20,13 +20,13 @@ from models.charset import CHARACTERS_94
 from models.decoders.parseq import Decoder, only_parseq
 from models.layers import Attention
 from models.recogniser import FMU, QUERIES, Recogniser
-from train.export.description import Source
+from train.run import Saved
 
 PREFIX = "decoder."  # of the decoder within BaseRecognizer
 DICTIONARY = "openocr_dict.txt"
 
 
-def write(source: Source, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Write openocr.pth and the dictionary that fits it to `folder`; what to put into OpenOCR's configuration.
 
     WrongUse if the run has a shape that the released class cannot have.
@@ -120,7 +120,7 @@ def _pair(name: str, module: Any) -> dict[str, Tensor]:
     return {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
 
 
-def _checked(source: Source) -> Decoder:
+def _checked(source: Saved) -> Decoder:
     """The run's decoder. WrongUse if the released class cannot have it."""
     decoder = only_parseq(source.decoder, "OpenOCR", "export to safetensors instead")
     shape, why = decoder.config, ""

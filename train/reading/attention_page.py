@@ -16,8 +16,9 @@ from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
 from models.device import choose_device
 from models.image_encoder import stretched
+from sources.pictures import decode
 from train.reading.attention import _drawable, _looked
-from train.reading.read import pictures, upright
+from train.reading.read import pictures
 from train.run import load_recogniser
 
 MOST = 100  # pictures drawn into one file
@@ -57,7 +58,7 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
         if n == MOST:
             raise WrongUse(f"{path} has room for {MOST} pictures, and these are more: name those to look into.")
         with suppress(ValueError):
-            picture = upright(data)
+            picture = decode(data)
             made.append(stretched(picture, recogniser.config.vision.image_size))
             shown.append(_fitted(picture, PICTURE))  # the rest of a large photograph is not kept
     if not shown:

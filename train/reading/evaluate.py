@@ -3,19 +3,16 @@
 A fine-tuned run reads word images. A pre-trained one reads memories: the held-out words of its cache, or any words.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.errors import DptrError
-from cache.fingerprint import Fingerprint
-from cache.space import Space, open_space, spaces
+from cache.space import Space
 from models.device import choose_device
 from sources.labelled import Labelled
 from train.data.crop_batches import WORKERS
@@ -23,8 +20,7 @@ from train.data.crops import usable
 from train.data.word_batches import MemoryLoader
 from train.data.words import read_words, split
 from train.reading.batched import read_crops, read_loaded, read_memories
-from train.reading.errors_page import Misread, errors_page
-from train.reading.result import Evaluation, Reading, set_result
+from train.reading.result import Evaluation, set_result
 from train.run import load_recogniser, load_run
 
 States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # of words, as a cache holds them
@@ -44,18 +40,18 @@ def evaluate(
     of another encoder or when no word is held out.
     """
     decoder, config, step = load_run(run)
-    space = run_space(config, cache)
-    names = corpora or config["corpora"]
+    space = config.space(cache)
+    options = config.pretraining
+    names = corpora or options.corpus
     words, dropped = read_words(space, names, decoder.charset, decoder.config.max_length)
-    _, held_out = split(words, config["held_out"])
+    _, held_out = split(words, options.held_out)
     if not len(held_out):
         raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
-    held_out = held_out.take(range(min(limit or len(held_out), len(held_out))))
+    held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
-    loader = MemoryLoader(space, target, config["zero_memory"])
-    found = read_memories(decoder.to(target), loader, held_out, "fp32")
-    readings = [Reading(truth, *r, n) for n, (truth, r) in enumerate(zip(held_out.labels, found, strict=True))]
-    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dict(dropped))])
+    loader = MemoryLoader(space, target, options.zero_memory)
+    readings = read_memories(decoder.to(target), loader, held_out, "fp32")
+    return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dropped)])
 
 
 def evaluate_texts(
@@ -66,9 +62,9 @@ def evaluate_texts(
     Raises WrongUse for a run that is not there, DptrError if no word is usable.
     """
     decoder, config, step = load_run(run)
-    check_space(config, space)
+    config.check_space(space)
     target = choose_device(device)
-    loader = MemoryLoader(space, target, config["zero_memory"])
+    loader = MemoryLoader(space, target, config.pretraining.zero_memory)
     decoder.to(target)
     results = []
     for one in sets:
@@ -78,10 +74,9 @@ def evaluate_texts(
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
             return loader.padded(*states([labels[n] for n in part]))
 
-        found = read_loaded(decoder, load, labels, "fp32")
-        numbers = crops.numbers.tolist()
-        readings = [Reading(t, *r, n) for t, r, n in zip(labels, found, numbers, strict=False)]
-        results.append(set_result(one.name, readings, dict(crops.dropped)))
+        readings = read_loaded(decoder, load, labels, "fp32")
+        readings = [replace(r, number=int(crops.numbers[r.number])) for r in readings]
+        results.append(set_result(one.name, readings, crops.dropped))
     return Evaluation(str(run), step, results)
 
 
@@ -104,43 +99,6 @@ def evaluate_crops(
     results = []
     for one in sets:
         crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False).evenly(limit)
-        found = read_crops(recogniser, crops, target, "fp32", WORKERS)
-        readings = [
-            Reading(crops.labels[n], text, found.confidences[n], int(crops.numbers[n]))
-            for n, text in found.texts.items()
-        ]
-        left_out = crops.dropped + Counter(found.broken.values())
-        if not readings:
-            raise DptrError(f"no picture of {one.name} could be read: {dict(left_out)}.")
-        results.append(set_result(one.name, readings, dict(left_out)))
+        readings, broken = read_crops(recogniser, crops, target, "fp32", WORKERS)
+        results.append(set_result(one.name, readings, crops.dropped + broken))
     return Evaluation(str(run), step, results)
-
-
-def misread_page(done: Evaluation, sets: Sequence[Labelled] = ()) -> str:
-    """The page of misread words, with their pictures if `sets` are those that were evaluated (see errors_page)."""
-    wrong = [
-        Misread(s.name, r.truth, r.text, r.confidence, one.picture(r.number) if one else None)
-        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
-        for r in s.readings
-        if r.truth != r.text
-    ]
-    return errors_page(f"{done.run}, step {done.checkpoint_step:,}", wrong, done.scores.words)
-
-
-def run_space(config: dict[str, Any], cache: Path | None) -> Space:
-    """The space a run was trained on, in its own cache or another. DptrError if it is of another encoder."""
-    folder, digest = cache or Path(config["cache"]), Fingerprint(**config["fingerprint"]).digest
-    space = next((s for s in spaces(folder) if s.digest == digest), None) or open_space(folder)
-    check_space(config, space)
-    return space
-
-
-def check_space(config: dict[str, Any], space: Space) -> None:
-    """DptrError, naming the fields, if a run was trained on features of another encoder than this space's."""
-    trained = Fingerprint(**config["fingerprint"])
-    if trained.digest != space.digest:
-        differing = "; ".join(trained.differences(space.fingerprint))
-        raise DptrError(
-            f"the run was trained on space {config['space']} and this is {space.name}: features of two encoders never "
-            f"meet. They differ (the run's / this space's) in {differing}."
-        )

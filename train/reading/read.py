@@ -5,25 +5,21 @@ than a folder of words takes to read.
 """
 
 import glob
-import io
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from cache.errors import WrongUse
 from models.device import choose_device
 from models.image_encoder import Pair, stretched
+from sources.ahead import mapped_ahead
 from sources.photos import photo_count, photos
+from sources.pictures import decode
 from train.run import load_recogniser
 
 BATCH = 64
@@ -96,28 +92,6 @@ def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     return chain.from_iterable(map(_given, found))
 
 
-def upright(data: bytes) -> Image.Image:
-    """The encoded picture in RGB as a viewer shows it: turned as its EXIF says, what is transparent over white.
-
-    Depths beyond 8 bits are scaled down, where Pillow alone would cut them off. ValueError with a reason that a person
-    understands for what cannot be decoded.
-    """
-    if not data:
-        raise ValueError("it is empty or may not be read")
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            with suppress(Exception):  # EXIF that cannot be read is no reason not to read the word
-                ImageOps.exif_transpose(picture, in_place=True)
-            return _rgb(picture)
-    except Image.UnidentifiedImageError:
-        raise ValueError("it is no picture") from None
-    except Image.DecompressionBombError:
-        raise ValueError("it has too many pixels") from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
-        raise ValueError(f"it is damaged ({error})") from error
-
-
 def _given(source: str) -> Iterator[tuple[str, bytes]]:
     """The pictures of one source by their paths; for a file, at least one; empty bytes for what may not be read."""
     none = os.path.isfile(source)
@@ -133,35 +107,14 @@ def _given(source: str) -> Iterator[tuple[str, bytes]]:
         yield source, b"no picture"
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):  # their range is not said anywhere: it is that of the pixels
-        pixels = np.nan_to_num(np.asarray(picture, np.float64))
-        low, high = min(0.0, pixels.min()), max(1.0, pixels.max())
-        return Image.fromarray(((pixels - low) / (high - low) * 255).round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
-
-
 def _prepared(named: Iterator[tuple[str, bytes]], image_size: Pair) -> Iterator[tuple[str, Tensor | str]]:
     """Each path with the picture's pixels (3, H, W) uint8, or why there are none; made ahead by threads."""
 
-    def make(data: bytes) -> Tensor | str:
+    def make(one: tuple[str, bytes]) -> tuple[str, Tensor | str]:
+        name, data = one
         try:
-            return stretched(upright(data), image_size)
+            return name, stretched(decode(data), image_size)
         except ValueError as error:
-            return str(error)
+            return name, str(error)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[str, Future[Tensor | str]]] = deque()
-        for name, data in named:
-            waiting.append((name, pool.submit(make, data)))
-            if len(waiting) > AHEAD:
-                name, made = waiting.popleft()
-                yield name, made.result()
-        while waiting:
-            name, made = waiting.popleft()
-            yield name, made.result()
+    return mapped_ahead(make, named, THREADS, AHEAD)

@@ -1,19 +1,23 @@
 """What reading sets of words came to: scores a set and over all, by length, every reading; as a table and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from train.reading.score import Score, edit_distance, score
+from rapidfuzz.distance import Levenshtein
+
+from cache.report import columns, printable
+from train.reading.score import Score, score
 
 GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
-COLUMNS = f"{'words':>8}{'36':>9}{'62':>9}{'all':>9}{'char err':>10}{'1-NED':>8}"
+COLUMNS = ("words", "36", "62", "all", "char err", "1-NED")
 LEGEND = "36: letters and digits, whatever their case; 62: case counts; all: every character"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One word: what it is, what was read, how sure that is (0 to 1), and its number in its source."""
+    """One word: what it is, what was read, how sure that is (0 to 1), and the word's number in its source."""
 
     truth: str
     text: str
@@ -21,9 +25,29 @@ class Reading:
     number: int
 
     @property
-    def badness(self) -> float:
-        """Edit distance as a share of the true length: what is sorted by."""
-        return edit_distance(self.truth, self.text) / len(self.truth)
+    def right(self) -> bool:
+        """Whether every character is."""
+        return self.truth == self.text
+
+    @property
+    def error(self) -> float:
+        """The character error of this word: edit distance over the length of the truth."""
+        return Levenshtein.distance(self.truth, self.text) / max(1, len(self.truth))
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """What every list of readings is sorted by: the error, and of equal errors the one that was surer is worse."""
+        return self.error, self.confidence
+
+
+def worst_first(readings: Iterable[Reading]) -> list[Reading]:
+    """Readings by falling badness; of equals, in the order they came."""
+    return sorted(readings, key=lambda r: r.badness, reverse=True)
+
+
+def scored(readings: Sequence[Reading]) -> Score:
+    """The score of readings, of which there must be at least one."""
+    return score([r.truth for r in readings], [r.text for r in readings])
 
 
 @dataclass(frozen=True)
@@ -44,15 +68,15 @@ class Evaluation:
     checkpoint_step: int
     sets: list[SetResult]
 
-    @property
+    @cached_property
     def readings(self) -> list[Reading]:
         """Of all sets, the worst first."""
-        return sorted((r for s in self.sets for r in s.readings), key=_worst)
+        return worst_first(r for s in self.sets for r in s.readings)
 
-    @property
+    @cached_property
     def scores(self) -> Score:
         """Over the words of all sets: the mean weighted by their number."""
-        return _scored(self.readings)
+        return scored(self.readings)
 
     @property
     def plain_mean(self) -> dict[str, float]:
@@ -65,7 +89,7 @@ class Evaluation:
         """Scores of all sets' words in groups of true length."""
         readings = self.readings
         groups = {name: [r for r in readings if len(r.truth) in lengths] for name, lengths in GROUPS.items()}
-        return {name: _scored(group) for name, group in groups.items() if group}
+        return {name: scored(group) for name, group in groups.items() if group}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,38 +103,26 @@ class Evaluation:
         }
 
 
-def set_result(name: str, readings: Sequence[Reading], left_out: dict[str, int]) -> SetResult:
+def set_result(name: str, readings: Sequence[Reading], left_out: Mapping[str, int]) -> SetResult:
     """Score the readings of one set."""
-    return SetResult(name, _scored(readings), left_out, sorted(readings, key=_worst))
+    return SetResult(name, scored(readings), dict(left_out), worst_first(readings))
 
 
 def table(done: Evaluation, worst: int = 10) -> str:
     """An evaluation as text: sets with their means, scores by length, what was left out, the worst readings."""
-    width = max(24, *(len(s.name) + 2 for s in done.sets))
-    lines = [f"{done.run} (step {done.checkpoint_step:,})", "", f"{'set':{width}}{COLUMNS}"]
-    lines += [f"{s.name:{width}}{_row(s.score)}" for s in done.sets]
+    rows = [("set", *COLUMNS), *(_row(s.name, s.score) for s in done.sets)]
     if len(done.sets) > 1:
         plain = Score(words=done.scores.words, **done.plain_mean)
-        lines += [f"{'mean, weighted':{width}}{_row(done.scores)}", f"{'mean, plain':{width}}{_row(plain)}"]
-    lines += ["", f"{'length':{width}}{COLUMNS}"]
-    lines += [f"{name:{width}}{_row(s)}" for name, s in done.by_length.items()]
-    lines += ["", LEGEND]
-    lines += [f"{s.name}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
-    wrong = [r for r in done.readings if r.truth != r.text][:worst]
+        rows += [_row("mean, weighted", done.scores), _row("mean, plain", plain)]
+    rows += [("",) * len(rows[0]), ("length", *COLUMNS), *(_row(name, s) for name, s in done.by_length.items())]
+    lines = [f"{printable(done.run)} (step {done.checkpoint_step:,})", "", *columns(rows), "", LEGEND]
+    lines += [f"{printable(s.name)}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
+    wrong = [(r.truth, r.text, f"{r.confidence:.0%}") for r in done.readings if not r.right][:worst]
     if wrong:
-        lines += ["", f"{'truth':28}{'read as':28}sure"]
-        lines += [f"{r.truth:28}{r.text:28}{r.confidence:>4.0%}" for r in wrong]
+        lines += ["", *columns([("truth", "read as", "sure"), *wrong], left=2)]
     return "\n".join(lines)
 
 
-def _row(s: Score) -> str:
-    shares = f"{s.accuracy_36:>9.1%}{s.accuracy_62:>9.1%}{s.word_accuracy:>9.1%}"
-    return f"{s.words:>8,}{shares}{s.character_error:>10.1%}{s.ned:>8.3f}"
-
-
-def _worst(reading: Reading) -> tuple[float, float]:
-    return -reading.badness, -reading.confidence
-
-
-def _scored(readings: Sequence[Reading]) -> Score:
-    return score([r.truth for r in readings], [r.text for r in readings])
+def _row(name: str, s: Score) -> tuple[str, ...]:
+    shares = (f"{share:.1%}" for share in (s.accuracy_36, s.accuracy_62, s.word_accuracy, s.character_error))
+    return name, f"{s.words:,}", *shares, f"{s.ned:.3f}"

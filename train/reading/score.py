@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from rapidfuzz.distance import Levenshtein
+
 
 @dataclass(frozen=True)
 class Score:
@@ -41,7 +43,6 @@ def score(truths: Sequence[str], readings: Sequence[str]) -> Score:
     if not truths:
         raise ValueError("no words to score")
     pairs = list(zip(truths, readings, strict=True))
-    distances = [edit_distance(t, r) for t, r in pairs]
     bare = [(a, alphanumeric(r)) for t, r in pairs if (a := alphanumeric(t))]
     folded = [(t.casefold(), r.casefold()) for t, r in bare]
     n = len(pairs)
@@ -51,9 +52,9 @@ def score(truths: Sequence[str], readings: Sequence[str]) -> Score:
         ignoring_case=_equal([(t.casefold(), r.casefold()) for t, r in pairs]),
         accuracy_36=_equal(folded),
         accuracy_62=_equal(bare),
-        character_error=sum(distances) / max(1, sum(map(len, truths))),
-        ned=_ned(pairs, distances),
-        ned_36=_ned(folded, [edit_distance(t, r) for t, r in folded]),
+        character_error=sum(Levenshtein.distance(t, r) for t, r in pairs) / max(1, sum(map(len, truths))),
+        ned=_ned(pairs),
+        ned_36=_ned(folded),
     )
 
 
@@ -66,22 +67,9 @@ def alphanumeric(text: str) -> str:
     return "".join(c for c in text if c.isalnum() or unicodedata.category(c)[0] == "M")
 
 
-def edit_distance(a: str, b: str) -> int:
-    """Levenshtein's: the fewest insertions, deletions and substitutions that make `a` into `b`."""
-    if a == b:
-        return 0
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]
-
-
 def _equal(pairs: Sequence[tuple[str, str]]) -> float:
     return sum(t == r for t, r in pairs) / max(1, len(pairs))
 
 
-def _ned(pairs: Sequence[tuple[str, str]], distances: Sequence[int]) -> float:
-    shares = (1 - d / max(len(t), len(r), 1) for d, (t, r) in zip(distances, pairs, strict=True))
-    return sum(shares) / max(1, len(pairs))
+def _ned(pairs: Sequence[tuple[str, str]]) -> float:
+    return sum(Levenshtein.normalized_similarity(t, r) for t, r in pairs) / max(1, len(pairs))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cache.errors import WrongUse
@@ -18,7 +18,7 @@ from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
 from models.decoders.parseq.layer import DecoderLayer
 from models.decoders.parseq.permutations import attention_masks, draw_permutations, order_count
-from models.layers import Dropout, KeysValues, initialise, rows_of
+from models.layers import KeysValues, learned_rows, rows_of
 
 TOGETHER = 8  # words are refined in groups of similar length, so that a long one does not make all of them long
 
@@ -51,18 +51,8 @@ class Decoder(TextDecoder):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        W = config.width
-        self.embedding = nn.Embedding(self.charset.ids, W)
-        self.positions = nn.Parameter(torch.empty(config.max_length + 1, W))
-        self.layers = nn.ModuleList(
-            DecoderLayer(W, config.memory_width, config.heads, config.dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(W)
-        self.head = nn.Linear(W, self.charset.head)
-        self.dropout = Dropout(config.dropout)
-        self.apply(initialise)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        super().__init__(config, DecoderLayer, embeds=True)
+        self.positions = learned_rows(config.max_length + 1, config.width)
 
     def loss(self, memory: Tensor, memory_mask: Tensor | None, targets: Tensor, orders: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over all predicted characters of all permutations, a scalar.
@@ -111,7 +101,7 @@ class Decoder(TextDecoder):
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
         """Each layer's keys and values of a memory (B, M, D), computed once and used many times."""
-        return [layer.cross_attention.keys_values(memory) for layer in self.layers]  # type: ignore[union-attr,operator]
+        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
 
     def _embed(self, inputs: Tensor) -> Tensor:
         """Embeddings (B, S, W) of ids (B, S), BOS first. Position queries are added to characters, not to BOS."""
@@ -175,9 +165,9 @@ class Decoder(TextDecoder):
         causal = torch.ones(S, S, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, -1, -1)
         content = self._embed(inputs)[:, None]
         for layer, keys_values in zip(self.layers, memory, strict=True):
-            norm = layer.norm_content(content)  # type: ignore[operator]
-            found.append(layer.self_attention.keys_values(norm[:, 0]))  # type: ignore[union-attr,operator]
-            content = layer.attend(content, norm, found[-1], keys_values, causal, memory_mask)  # type: ignore[operator]
+            norm = layer.norm_content(content)
+            found.append(layer.self_attention.keys_values(norm[:, 0]))
+            content = layer.attend(content, norm, found[-1], keys_values, causal, memory_mask)
         return found
 
     def _refine(
@@ -199,8 +189,8 @@ class Decoder(TextDecoder):
         mask = (seen != place[:, None] + 1) & (seen <= lengths[:, None, None])  # (B, S, T): BOS and the characters
         query = self.positions[:S].expand(len(ids), 1, -1, -1)
         for layer, keys_values, source in zip(self.layers, memory, content, strict=True):
-            norm = layer.norm_query(query)  # type: ignore[operator]
-            query = layer.attend(query, norm, source, keys_values, mask[:, None], memory_mask)  # type: ignore[operator]
+            norm = layer.norm_query(query)
+            query = layer.attend(query, norm, source, keys_values, mask[:, None], memory_mask)
         found_shares, found = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)
         if ids.shape[1] > S and not bool((found == EOS).any(-1).all()):
             return self._refine(ids, content, memory, memory_mask, ids.shape[1])

@@ -11,11 +11,12 @@ from cache.errors import DptrError, WrongUse
 from cli import app
 from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
+from tests.helpers.runs import run_config
 from tests.models.decoders.by_hand import ragged, small
 from tests.train.export.test_export import finetuned, pictures, pretrained
 from train.export import export
 from train.reading.attention import attention_maps
-from train.recorder import Run
+from train.recorder import Recorder
 from train.run import load_recogniser, load_run
 
 KINDS = names()
@@ -153,12 +154,12 @@ def test_it_learns_to_spell(kind):
 def test_runs_and_exports_bring_it_back(kind, tmp_path, say):
     folder, decoder = pretrained(tmp_path / "pretrained", kind=kind)
     loaded, config, _ = load_run(folder)
-    assert config["decoder"]["kind"] == kind
+    assert config.model.kind == kind
     memory = torch.randn(3, 5, 32)
     assert torch.equal(loaded.read(memory, None)[0], decoder.read(memory, None)[0])
     folder, recogniser = finetuned(tmp_path / "finetuned", queries=5, kind=kind)
     loaded, config, _ = load_recogniser(folder)
-    assert config["recogniser"]["decoder"]["kind"] == kind
+    assert config.model.decoder.kind == kind
     some = pictures(recogniser, 3)
     assert loaded.read(some) == recogniser.read(some)
     export(folder, tmp_path / "out", "safetensors", say)
@@ -169,21 +170,27 @@ def test_runs_and_exports_bring_it_back(kind, tmp_path, say):
     assert ("embedding" in made["ids"]) == ("embedding.weight" in decoder.state_dict())
 
 
+def rewritten(folder, decoder, change):
+    """A run whose best.pt has another configuration."""
+    run = Recorder(folder, run_config(decoder.config))
+    run.save_best(decoder, 1, {}, [])
+    run.close()
+    saved = torch.load(folder / "best.pt", weights_only=True)
+    torch.save(saved | {"config": change(saved["config"])}, folder / "best.pt")
+
+
 def test_runs_from_before_there_were_kinds_are_of_parseq(tmp_path):
     decoder = small("parseq")
     fields = decoder.config.to_dict()
     del fields["kind"], fields["permutations"]
-    old = Run(tmp_path / "old", {"decoder": fields})
-    old.save_best(decoder, 1, {}, [])
-    old.close()
+    rewritten(tmp_path / "old", decoder, lambda config: config | {"decoder": fields})
     assert load_run(tmp_path / "old")[0].config == decoder.config
 
 
 def test_run_of_a_kind_that_is_not_here_says_so(tmp_path):
     decoder = small("nrtr")
-    other = Run(tmp_path / "other", {"decoder": decoder.config.to_dict() | {"kind": "later"}})
-    other.save_best(decoder, 1, {}, [])
-    other.close()
+    shape = decoder.config.to_dict() | {"kind": "later"}
+    rewritten(tmp_path / "other", decoder, lambda config: config | {"decoder": shape})
     with pytest.raises(DptrError, match=f"of another version: there is no decoder 'later': choose one of {KINDS[0]}"):
         load_run(tmp_path / "other")
 

@@ -30,7 +30,7 @@ def test_labels_are_cleaned_and_losses_counted():
     assert small.labels == ["man", "cafe"]
     assert small.dropped["with characters outside the charset"] == 1
     assert usable([a_set("a", labels)], Charset(CHARACTERS_36), 25, strict=False).labels == ["Man", "Cafe", "$4"]
-    with pytest.raises(DptrError, match="no usable word image in a"):
+    with pytest.raises(DptrError, match="no usable word image in a: 1 without a label, 1 without any ASCII character."):
         usable([a_set("a", ["", "汉"])], Charset(), 25)
 
 

@@ -1,7 +1,6 @@
 """Export to safetensors: the weights that the run has, and a description that is true of them."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,8 +11,9 @@ from cache.fingerprint import Fingerprint
 from models.decoders import DecoderConfig, configure, make
 from models.image_encoder import Convolution, VisionConfig
 from models.recogniser import Recogniser, RecogniserConfig
+from tests.helpers.runs import run_config
 from train.export import export
-from train.recorder import Run
+from train.recorder import Recorder
 
 FINGERPRINT = Fingerprint(
     "tiny", "untrained:1", {}, "0" * 64, 1, False, "clip", "a photo of a '{label}'", "compact", {}, "fp32"
@@ -46,7 +46,7 @@ def scattered(model, end):
 
 
 def saved(folder, model, config):
-    run = Run(folder, config)
+    run = Recorder(folder, config)
     run.save_best(model, 1200, SCORES, [])
     run.close()
     return folder
@@ -55,15 +55,13 @@ def saved(folder, model, config):
 def finetuned(folder, encoder=None, queries=0, end=2.0, **changes):
     """A fine-tuned run and its recogniser; the higher `end`, the shorter its readings."""
     model = scattered(Recogniser(RecogniserConfig(encoder or vision(), decoder_config(**changes), queries)), end)
-    made = {"space": "tiny.untrained-1.00000000", "fingerprint": asdict(FINGERPRINT), "corpora": ["words"]}
-    return saved(folder, model, {"recogniser": model.config.to_dict(), "pretrained": made}), model
+    return saved(folder, model, run_config(model.config, FINGERPRINT)), model
 
 
 def pretrained(folder, **changes):
     """A pre-trained run and its decoder."""
     model = scattered(make(decoder_config(**changes)), 2.0)
-    config = {"decoder": model.config.to_dict(), "space": "tiny", "fingerprint": asdict(FINGERPRINT)}
-    return saved(folder, model, config), model
+    return saved(folder, model, run_config(model.config, FINGERPRINT, "tiny")), model
 
 
 def pictures(model, B, seed=1):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import train.attention
 from PIL import Image, ImageFont
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +13,7 @@ from models.layers import Attention
 from tests.conftest import picture
 from tests.models.decoders.by_hand import attend
 from tests.train.reading.test_read import save, tiny
+from train.reading import attention_page
 from train.reading.attention import attention_maps
 from train.reading.attention_page import draw_attention, look
 
@@ -123,7 +123,7 @@ def test_heat_stands_where_the_map_is_large(tmp_path):
     draw_attention([grey], ["ab"], None, [maps], tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         page = np.asarray(drawn).astype(int)
-    assert page.shape[1] < train.attention.WIDTH
+    assert page.shape[1] < attention_page.WIDTH
     hot = (page[..., 0] > 150) & (page[..., 2] < page[..., 0] - 60)
     columns = np.flatnonzero(hot.any(0))
     tile = 228
@@ -139,12 +139,12 @@ def test_words_long_empty_and_beyond_ascii(tmp_path):
     maps = [torch.rand(len(text), 2, 8) for text in texts]
     draw_attention(shown, texts, [0.5, 0.1, 1.0], maps, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as page:
-        assert page.width <= train.attention.WIDTH + 24
+        assert page.width <= attention_page.WIDTH + 24
     with pytest.raises(DptrError, match="cannot write"):
         draw_attention(shown, texts, None, maps, tmp_path / "none" / "a.png")
     font = ImageFont.load_default(18)
-    assert train.attention._legible("b\u1edfc", font) == "b U+1EDF c"
-    assert train.attention._legible("it's", font) == "it's"
+    assert attention_page._legible("b\u1edfc", font) == "b U+1EDF c"
+    assert attention_page._legible("it's", font) == "it's"
 
 
 def test_look(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_look(tmp_path, monkeypatch):
     assert (tmp_path / "a.out").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DptrError, match="no file named is a picture"):
         look(run, [str(tmp_path / "bad.png")], tmp_path / "b.png")
-    monkeypatch.setattr(train.attention, "MOST", 2)
+    monkeypatch.setattr(attention_page, "MOST", 2)
     with pytest.raises(WrongUse, match="has room for 2 pictures"):
         look(run, [str(tmp_path / "*.png")], tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()

@@ -4,16 +4,32 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
+from sources.labelled import Labelled
 from tests.conftest import picture
-from train.reading.errors_page import Misread, errors_page
-from train.reading.score import edit_distance
+from tests.train.reading.test_score import distance_by_definition
+from train.reading.errors_page import errors_page
+from train.reading.result import Evaluation, Reading, set_result
 
 NASTY = "<script>alert(1)</script>"
+
+
+@dataclass(frozen=True)
+class Misread:
+    """A misread word of a set, and the picture on which it stands."""
+
+    dataset: str
+    truth: str
+    reading: str
+    confidence: float
+    picture: bytes
+
+
 # the worst first
 MISREAD = [
     Misread("svt", "ab", "xyz", 0.2, picture(1, (20, 50))),  # 3 mistakes in 2 letters
@@ -22,9 +38,25 @@ MISREAD = [
     Misread("svt", "العربية", "العربيه \"'&", 0.9, picture(4, kind="BMP")),  # 5 in 7
     Misread("ic & <03>", "中文字", "中交字", 0.99, b"no picture"),  # 1 in 3
     Misread("ic & <03>", "$title", "$titled", 0.999, picture(5)),  # 1 in 6
-    Misread("svt", "street", "Street", 0.5, None),
+    Misread("svt", "street", "Street", 0.5, b""),
 ]
 SHUFFLED = [MISREAD[n] for n in (3, 6, 0, 5, 2, 4, 1)]
+
+
+def evaluated(run: str, misread: list[Misread], words: int) -> tuple[Evaluation, list[Labelled]]:
+    """An evaluation of `words` words, of which these were misread, and the sets they name."""
+    done, sets = [], []
+    for name in dict.fromkeys(m.dataset for m in misread) or ["d"]:
+        own = [m for m in misread if m.dataset == name]
+        readings = [Reading(m.truth, m.reading, m.confidence, n) for n, m in enumerate(own)]
+        right = [Reading("right", "right", 1.0, len(own))] * (0 if done else words - len(misread))
+        done.append(set_result(name, [*readings, *right], {}))
+        sets.append(Labelled(name, [m.truth for m in own], [m.picture for m in own].__getitem__, "<{}>.png".format))
+    return Evaluation(run, 7, done), sets
+
+
+def page_of(run: str, misread: list[Misread], words: int, limit: int = 2000) -> str:
+    return errors_page(*evaluated(run, misread, words), limit)
 
 
 class Parsed(HTMLParser):
@@ -65,25 +97,27 @@ class Parsed(HTMLParser):
 
 
 def test_the_worst_come_first_and_nothing_is_lost_in_escaping():
-    parsed = Parsed(errors_page("a <b> & $c", SHUFFLED, 2000))
+    parsed = Parsed(page_of("a <b> & $c {{ 7 * 7 }}", SHUFFLED, 2000))
     assert parsed.pairs() == [(m.truth, m.reading) for m in MISREAD]
-    ranks = [(edit_distance(t, r) / len(t), m.confidence) for m, (t, r) in zip(MISREAD, parsed.pairs(), strict=True)]
+    errors = [distance_by_definition(truth, reading) / len(truth) for truth, reading in parsed.pairs()]
+    ranks = [(error, m.confidence) for error, m in zip(errors, MISREAD, strict=True)]
     assert ranks == sorted(ranks, reverse=True)
-    assert parsed.all("title") == ["a <b> & $c"]
-    assert parsed.all("h1") == ["a <b> & $c"]
+    assert parsed.all("title") == ["a <b> & $c {{ 7 * 7 }}, step 7"]
+    assert parsed.all("h1") == ["a <b> & $c {{ 7 * 7 }}, step 7"]
     assert [t for t in parsed.all("span") if t.endswith("confident")][:2] == ["20% confident", "90% confident"]
+    assert parsed.all("bdi", kind="key") == [f"<{n}>.png" for n in (2, 2, 3, 0, 1, 0, 1)]  # of each in its own set
     assert parsed.all("option") == ["all (7)", "ic & <03> (3)", "svt (4)"]
     assert len(parsed.all("script")) == 1
 
 
 def test_what_differs_is_marked():
-    parsed = Parsed(errors_page("", [Misread("d", "a<reet", "a&&reets", 0.5, None)], 1))
+    parsed = Parsed(page_of("", [Misread("d", "a<reet", "a&&reets", 0.5, b"")], 1))
     assert parsed.marked == ["<", "&&", "s"]
     assert parsed.pairs() == [("a<reet", "a&&reets")]
 
 
 def test_nothing_is_fetched_and_pictures_are_small():
-    page = errors_page("", MISREAD, 2000)
+    page = page_of("", MISREAD, 2000)
     assert not re.search(r"https?:|//\w|@import|url\(", re.sub(r'"data:[^"]*"', "", page))
     parsed = Parsed(page)
     links = [
@@ -99,38 +133,43 @@ def test_nothing_is_fetched_and_pictures_are_small():
 
 @pytest.mark.parametrize("data", [b"", b"hello", picture(1)[:300], picture(1, (400, 400), "JPEG")[:3000]])
 def test_a_broken_picture_leaves_its_place_to_the_reason(data):
-    parsed = Parsed(errors_page("", [Misread("d", "a", "b", 0.5, data)], 1))
+    parsed = Parsed(page_of("", [Misread("d", "a", "b", 0.5, data)], 1))
     assert parsed.all("img") == []
     assert parsed.all("div", kind="none")[0].startswith("picture not shown: it is ")
     assert parsed.pairs() == [("a", "b")]
+
+
+def test_memories_have_no_pictures():
+    done, _ = evaluated("", SHUFFLED, 2000)
+    parsed = Parsed(errors_page(done))
+    assert parsed.pairs() == [(m.truth, m.reading) for m in MISREAD]
+    assert parsed.all("img") == parsed.all("div") == []
 
 
 def test_any_mode_is_shown():
     for mode in ("L", "RGBA", "P", "CMYK", "1", "I;16"):
         file = io.BytesIO()
         Image.new(mode, (5, 4)).save(file, "TIFF")
-        assert len(Parsed(errors_page("", [Misread("d", "a", "b", 0.5, file.getvalue())], 1)).all("img")) == 1
+        assert len(Parsed(page_of("", [Misread("d", "a", "b", 0.5, file.getvalue())], 1)).all("img")) == 1
 
 
 def test_only_the_worst_are_shown_and_the_page_says_so():
-    parsed = Parsed(errors_page("", SHUFFLED, 2000, limit=3))
+    parsed = Parsed(page_of("", SHUFFLED, 2000, limit=3))
     assert parsed.pairs() == [(m.truth, m.reading) for m in MISREAD[:3]]
     assert "Only the worst 3 of 7 misread words are on this page." in parsed.all("p")
     assert parsed.all("option") == ["all (3)", "ic & <03> (1)", "svt (2)"]
-    assert not any("Only" in text for text in Parsed(errors_page("", SHUFFLED, 2000, limit=7)).all("p"))
+    assert not any("Only" in text for text in Parsed(page_of("", SHUFFLED, 2000, limit=7)).all("p"))
 
 
 def test_no_mistake_is_said():
-    parsed = Parsed(errors_page("", [], 2000))
+    parsed = Parsed(page_of("", [], 2000))
     assert "None of 2,000 words was misread." in parsed.all("p")
     assert parsed.pairs() == []
     assert parsed.all("form", hidden="")
 
 
 def test_labels_no_file_can_hold_do_not_stop_the_page():
-    errors_page(
-        "\ud800", [Misread("\ud800", "\udc00\0", "\ud800", 0.5, None), Misread("d", "", "a", 1, None)], 1
-    ).encode()
+    page_of("\ud800", [Misread("\ud800", "\udc00\0", "\ud800", 0.5, b""), Misread("d", "", "a", 1, b"")], 1).encode()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +189,7 @@ def browser():
 def opened(browser, tmp_path):
     """The page in a browser, which may ask for nothing but files and data, open no dialog and raise no error."""
     file = tmp_path / "errors.html"
-    file.write_text(errors_page("Misread", SHUFFLED, 2000), "utf-8")
+    file.write_text(page_of("Misread", SHUFFLED, 2000), "utf-8")
     heard: list[str] = []
     with browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark") as context:
         page = context.new_page()

@@ -6,21 +6,22 @@ import sys
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from models.charset import EOS
+from models.decoders import make
 from models.decoders.parseq import Config
 from models.image_encoder import Convolution, VisionConfig, stretched
 from models.recogniser import Recogniser, RecogniserConfig
 from tests.conftest import picture
+from tests.helpers.runs import run_config
 from tests.sources.test_words import write_lmdb
 from train.reading import read as stage
-from train.reading.read import PictureReading, read, upright
-from train.recorder import Run
+from train.reading.read import PictureReading, read
+from train.recorder import Recorder
 
 
 def tiny(queries=5, class_token=True, depth=2):
@@ -40,7 +41,7 @@ def tiny(queries=5, class_token=True, depth=2):
 
 def save(folder, recogniser):
     """A run as `dptr finetune` leaves it."""
-    run = Run(folder, {"device": "cpu", "precision": "fp32", "recogniser": recogniser.config.to_dict()})
+    run = Recorder(folder, run_config(recogniser.config))
     run.save_best(recogniser, 7, {"word_accuracy": 0.5}, [])
     run.close()
     return folder
@@ -173,9 +174,10 @@ def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
 
 
 def test_runs_that_cannot_read(run, folder, tmp_path):
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "pretrained" / "config.json").write_text("{}")
-    torch.save({"model": {}, "step": 1, "scores": {}, "config": {}}, tmp_path / "pretrained" / "best.pt")
+    decoder = make(Config(8, 8, 1, 1))
+    other = Recorder(tmp_path / "pretrained", run_config(decoder.config))
+    other.save_best(decoder, 1, {}, [])
+    other.close()
     image = [str(folder / "b.png")]
     with pytest.raises(WrongUse, match="pre-trained run"):
         read(tmp_path / "pretrained", image)
@@ -188,71 +190,9 @@ def test_runs_that_cannot_read(run, folder, tmp_path):
         read(tmp_path / "pretrained", image)
 
 
-def encoded(shown, kind="PNG", **options):
-    file = io.BytesIO()
-    shown.save(file, kind, **options)
-    return file.getvalue()
-
-
-# How a camera that was held askew stores the picture, by the number it then writes into EXIF (tag 274).
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-@pytest.mark.parametrize("number", TURNS)
-@pytest.mark.parametrize("mode", ["RGB", "I;16"])
-def test_turned_as_exif_says(number, mode):
-    right = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
-    shown = Image.fromarray(right.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(right).convert(mode)
-    exif = Image.Exif()
-    exif[274] = number
-    found = upright(encoded(shown.transpose(TURNS[number]), exif=exif))
-    assert found.mode == "RGB"
-    assert np.array_equal(np.asarray(found)[..., 1], right)
-
-
-def test_exif_that_is_damaged_does_not_matter():
-    shown = Image.new("RGB", (6, 4), "red")
-    assert upright(encoded(shown, exif=b"Exif\0\0MM\0*\0\0\xff\xff" + b"\xff" * 9)).getpixel((0, 0)) == (255, 0, 0)
-
-
-def test_what_is_transparent_lies_over_white():
-    shown = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
-    shown.putpixel((1, 0), (0, 0, 0, 51))
-    found = upright(encoded(shown))
-    assert [found.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (204, 204, 204)]
-    palette = Image.new("P", (2, 1))
-    palette.putpalette([200, 0, 0, 0, 0, 200])
-    palette.putpixel((1, 0), 1)
-    found = upright(encoded(palette, transparency=1))
-    assert [found.getpixel((x, 0)) for x in (0, 1)] == [(200, 0, 0), (255, 255, 255)]
-    assert upright(encoded(Image.new("LA", (2, 1), (0, 0)))).getpixel((0, 0)) == (255, 255, 255)
-    assert upright(encoded(Image.new("1", (2, 1), 1))).getpixel((0, 0)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize(("kind", "type_"), [("PNG", np.uint16), ("TIFF", np.int32), ("TIFF", np.float32)])
-def test_deep_pictures_keep_their_shades(kind, type_):
-    ramp = np.linspace(0, 65535, 256).round().astype(type_)[None]
-    found = np.asarray(upright(encoded(Image.fromarray(ramp / 65535 if type_ is np.float32 else ramp), kind)))
-    assert np.array_equal(found, np.arange(256)[None, :, None].repeat(3, 2))
-
-
-def test_pictures_beyond_all_measure_are_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match="it has too many pixels"):
-        upright(picture(1))
-
-
 def test_it_starts_without_what_only_training_needs():
     heavy = {"open_clip", "torchvision", "timm", "h5py", "faiss", "datasets", "pandas", "tensorboard", "pyarrow"}
-    code = f"import sys, train.read; print(sorted({heavy!r} & set(sys.modules)))"
-    root = Path(__file__).parents[2]
+    code = f"import sys, train.reading.read; print(sorted({heavy!r} & set(sys.modules)))"
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

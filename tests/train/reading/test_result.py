@@ -14,6 +14,13 @@ def done():
     return Evaluation("runs/x", 50, [set_result("one", first, {}), set_result("two", second, {"it is empty": 2})])
 
 
+def test_badness_is_the_words_character_error_then_confidence():
+    assert Reading("street", "streets", 0.5, 0).badness == (1 / 6, 0.5)
+    assert Reading("ab", "xyz", 0.5, 0).badness == (3 / 2, 0.5)
+    assert Reading("", "ab", 0.5, 0).error == 2
+    assert Reading("a", "a", 0.5, 0).right
+
+
 def test_both_means(done):
     assert done.scores.words == 4
     assert done.scores.accuracy_36 == pytest.approx(2 / 4)
@@ -45,6 +52,13 @@ def test_table_and_json_say_it_all(done):
     back = json.loads(json.dumps(done.to_dict()))
     assert back["sets"][1]["readings"][0] == {"truth": "tomorrow", "text": "tomorow", "confidence": 0.6, "number": 7}
     assert back["scores"]["words"] == 4
+
+
+def test_labels_do_not_steer_the_terminal():
+    readings = [Reading("\x1b[2J", "\u202e", 0.5, 0), Reading("[red]汉", "a", 0.5, 1)]
+    lines = table(Evaluation("x", 1, [set_result("a\nb", readings, {"empty": 1})])).splitlines()
+    assert r"a\nb: 1 left out: empty" in lines
+    assert {tuple(line.split()) for line in lines[-2:]} == {(r"\x1b[2J", r"\u202e", "50%"), ("[red]汉", "a", "50%")}
 
 
 def test_one_set_needs_no_means(done):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.reading.score import alphanumeric, edit_distance, score
+from train.reading.score import alphanumeric, score
 
 
 @cache
@@ -20,9 +20,16 @@ def distance_by_definition(a: str, b: str) -> int:
     )
 
 
-@given(st.text("abc", max_size=8), st.text("abc", max_size=8))
-def test_distance_equals_the_definition(a, b):
-    assert edit_distance(a, b) == distance_by_definition(a, b)
+WORD, READ = st.text("ab汉", min_size=1, max_size=8), st.text("ab汉", max_size=8)
+
+
+@given(st.lists(st.tuples(WORD, READ), min_size=1, max_size=5))
+def test_errors_follow_the_definition_of_the_distance(pairs):
+    result = score(*zip(*pairs, strict=True))
+    distances = [distance_by_definition(*pair) for pair in pairs]
+    assert result.character_error == pytest.approx(sum(distances) / sum(len(truth) for truth, _ in pairs))
+    shares = [1 - d / max(map(len, pair)) for d, pair in zip(distances, pairs, strict=True)]
+    assert result.ned == pytest.approx(sum(shares) / len(pairs))
 
 
 def test_scores_worked_out_by_hand():

@@ -1,0 +1,118 @@
+"""The cache as a torch dataset, for a training loop of your own; docs/own-loop.md has an example. Needs no open_clip.
+
+    data = MemoryDataset("dptr-cache", "words", bank="photos", orp_relative=0.1, batch=256)
+    for epoch in range(20):
+        data.set_epoch(epoch)
+        for batch in DataLoader(data, batch_size=None, num_workers=2):
+            ...
+
+Shape letters: B batch, M memory rows, D width, L characters.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.utils.data import IterableDataset, get_worker_info
+
+from cache.errors import DptrError, WrongUse
+from cache.space import open_space
+from models.charset import Charset, characters
+from train.data.plan import Plan
+from train.data.word_batches import MemoryLoader
+from train.data.words import Words, read_words, split
+from train.perturbation import Perturbation
+from train.perturbation import of as perturbation_of
+from train.pretrain_options import PretrainOptions
+
+MAX_LENGTH = 25  # characters, as the released code has it
+
+
+class MemoryDataset(IterableDataset[dict[str, Any]]):
+    """Batches of words with their memories: an epoch of this rank's, each word once, shuffled.
+
+    Each item is a dictionary, all on the CPU:
+    `memory` (B, M, D) float32; `mask` (B, M) bool, True where a row counts; `labels`, B texts;
+    `targets` (B, L + 2) int64, the labels as ids of `charset`: BOS, characters, EOS, PAD.
+
+    An epoch follows from (seed, epoch, rank) alone. Workers of a DataLoader share its batches, and their number changes
+    neither what is in a batch nor the order in which batches come. Memories are gathered from mapped shards.
+    """
+
+    def __init__(
+        self,
+        cache: str | Path,
+        corpus: str | Sequence[str],
+        *,
+        space: str | None = None,
+        bank: str | None = None,
+        orp: float | None = None,
+        orp_relative: float | None = None,
+        batch: int = 256,
+        seed: int = 0,
+        held_out: float = 0.0,
+        charset: str = "94",
+        max_length: int = MAX_LENGTH,
+        rank: int | None = None,
+        ranks: int | None = None,
+    ) -> None:
+        """Words of `corpus`, without the share `held_out`, perturbed with photographs of `bank` if there is one.
+
+        `space`, `orp`, `orp_relative` and `charset` are those of `dptr pretrain`. `rank` of `ranks` processes is
+        torch.distributed's if it is initialised, otherwise the only one. Raises WrongUse for what is not in the cache,
+        DptrError if no word is usable.
+        """
+        names = [corpus] if isinstance(corpus, str) else list(corpus)
+        self.charset, self.batch, self.seed = Charset(characters(charset)), batch, seed
+        if batch < 1 or not 0 <= held_out < 1:
+            raise WrongUse(f"a batch has at least 1 word and held_out is a share below 1: not {batch} and {held_out}.")
+        found = open_space(Path(cache), space)
+        words, self.dropped = read_words(found, names, self.charset, max_length)
+        self.words, self._kept = split(words, held_out)
+        if not len(self.words):
+            raise DptrError(f"all {len(words):,} words are held out: give more words, or a smaller share.")
+        self._loader = MemoryLoader(found, torch.device("cpu"))
+        asked = PretrainOptions(names, Path(), bank, orp=orp, orp_relative=orp_relative)
+        self._perturbation = perturbation_of(asked, found, self._loader, self.words)
+        grouped = distributed.is_available() and distributed.is_initialized()
+        self._rank = rank if rank is not None else distributed.get_rank() if grouped else 0
+        self._ranks = ranks if ranks is not None else distributed.get_world_size() if grouped else 1
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next: another order and other perturbations."""
+        self._epoch = epoch
+
+    def held_out(self) -> Iterator[dict[str, Any]]:
+        """The held-out words in batches, unperturbed, in the order of their hash."""
+        for start in range(0, len(self._kept), self.batch):
+            part = self._kept.take(range(start, min(start + self.batch, len(self._kept))))
+            yield self._item(part, Perturbation(), 0)
+
+    def __len__(self) -> int:
+        """Batches of an epoch of this rank."""
+        return self._plan.count(len(self.words))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        batches = enumerate(self._plan.batches(self.words.lengths, self._epoch))
+        for number, indices in islice(batches, first, None, step):
+            yield self._item(self.words.take(indices), self._perturbation, number)
+
+    @property
+    def _plan(self) -> Plan:
+        return Plan(self.batch, self.seed, self._rank, self._ranks)
+
+    def _item(self, words: Words, perturbation: Perturbation, number: int) -> dict[str, Any]:
+        memory, mask = self._loader.load(words)
+        generator = torch.Generator().manual_seed(hash((self.seed, self._epoch, self._rank, number)) % 2**63)
+        return {
+            "memory": perturbation(memory, generator),
+            "mask": torch.ones(memory.shape[:2], dtype=torch.bool) if mask is None else mask,
+            "labels": words.labels,
+            "targets": words.targets(),
+        }

@@ -1,0 +1,157 @@
+"""config.json of a run: what was asked for, what that came to, and whose features the decoder knows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import numpy as np
+import torch
+
+from cache import __version__
+from cache.errors import WrongUse
+from cache.fingerprint import Fingerprint
+from models.decoders import DecoderConfig
+from models.recogniser import RecogniserConfig
+from train.finetune_options import FinetuneOptions
+from train.pretrain_options import PretrainOptions
+
+if TYPE_CHECKING:
+    from cache.space import Space
+
+RENAMED = {"corpora": "corpus", "weights": "weight"}  # options, as the first layout of config.json named them
+# Options that change no loss, and those that the model's shape or the fingerprint says better
+ELSEWHERE = {"cache", "out", "device", "resume", "reader", "workers"}
+SHAPES = {"decoder", "depth", "width", "heads", "dropout", "permutations", "charset", "image_size", "queries", "no_fmu"}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decided a run, and where it ran."""
+
+    options: PretrainOptions | FinetuneOptions  # as given
+    model: DecoderConfig | RecogniserConfig
+    space_name: str  # of the memories that the decoder learnt to read
+    fingerprint: Fingerprint  # of the same
+    resolved: dict[str, Any]  # options that were left open, filled in, and what the data came to
+    machine: dict[str, Any]  # device, reader, versions: what decides no loss
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether the run was fine-tuned."""
+        return isinstance(self.model, RecogniserConfig)
+
+    def space(self, cache: Path | None = None) -> "Space":
+        """The space of the run's memories, in the cache it was trained from or in another. Raises as `check_space`."""
+        from cache.space import open_space, spaces  # takes h5py, which reading pictures does not need
+
+        folder = cache or self.pretraining.cache
+        space = next((s for s in spaces(folder) if s.digest == self.fingerprint.digest), None) or open_space(folder)
+        self.check_space(space)
+        return space
+
+    def check_space(self, space: "Space") -> None:
+        """WrongUse, naming the fields, if the run was trained on features of another encoder than this space's."""
+        if self.fingerprint.digest != space.digest:
+            differing = "; ".join(self.fingerprint.differences(space.fingerprint))
+            raise WrongUse(
+                f"the run was trained on space {self.space_name} and this is {space.name}: features of two encoders "
+                f"never meet. They differ (the run's / this space's) in {differing}."
+            )
+
+    @property
+    def pretraining(self) -> PretrainOptions:
+        """The options of a pre-trained run. WrongUse for a fine-tuned one."""
+        if not isinstance(self.options, PretrainOptions):
+            raise WrongUse(f"{self.options.out} is a fine-tuned run, and this wants one of dptr pretrain.")
+        return self.options
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """One line for whatever decides a loss and differs in `other`: `name (mine / other's)`."""
+        mine, others = dict(_flat(self._deciding())), dict(_flat(other._deciding()))
+        names = sorted({*mine, *others})
+        return [f"{n} ({mine.get(n)} / {others.get(n)})" for n in names if mine.get(n) != others.get(n)]
+
+    def _deciding(self) -> dict[str, Any]:
+        skipped = {*ELSEWHERE, *SHAPES, "space"}
+        options = {name: value for name, value in _to_json(self.options).items() if name not in skipped}
+        return {**options, **self.resolved, **self._shape(), "fingerprint": self.fingerprint.digest}
+
+    def _shape(self) -> dict[str, Any]:
+        return {"recogniser" if isinstance(self.model, RecogniserConfig) else "decoder": self.model.to_dict()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return {
+            "options": _to_json(self.options),
+            "resolved": self.resolved,
+            **self._shape(),
+            "space": self.space_name,
+            "fingerprint": asdict(self.fingerprint),
+            "machine": self.machine,
+        }
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "RunConfig":
+        """Inverse of `to_dict`, and of the first layout. KeyError, TypeError or ValueError for anything else."""
+        found = config if "options" in config else _first_layout(config)
+        finetuned = "recogniser" in found
+        model = RecogniserConfig.of(found["recogniser"]) if finetuned else DecoderConfig.of(found["decoder"])
+        kind: Any = FinetuneOptions if finetuned else PretrainOptions
+        hints = get_type_hints(kind)
+        options = kind(**{n: Path(v) if hints.get(n) is Path else v for n, v in found["options"].items()})
+        fingerprint = Fingerprint(**found["fingerprint"])
+        return cls(options, model, found["space"], fingerprint, found["resolved"], found["machine"])
+
+
+def options_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options in what a config.json holds, whichever its layout; what is no run's comes back as it is."""
+    if "options" in config:
+        return dict(config["options"])
+    return dict(_first_layout(config)["options"]) if "versions" in config else config
+
+
+def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Options stood beside what they came to, and what that was had their place: now each has its own."""
+    rest = {RENAMED.get(name, name): value for name, value in config.items()}
+    finetuned = "recogniser" in rest
+    source = rest["pretrained"] if finetuned else rest
+    found = {"space": source["space"], "fingerprint": source["fingerprint"]}
+    if finetuned:
+        found["recogniser"] = rest.pop("recogniser")
+        rest["pretrained"] = {n: v for n, v in source.items() if n not in found}
+        rest["image_size"] = "x".join(map(str, rest["image_size"])) if rest["image_size"] else None
+    else:
+        found["decoder"] = rest.pop("decoder")
+        rest["decoder"] = found["decoder"].get("kind", "parseq")
+    machine: dict[str, Any] = {
+        name: rest.pop(name) for name in ("device", "versions", "reader", "reader_why") if name in rest
+    }
+    noise = rest.pop("orp", None)
+    names = {f.name for f in fields(FinetuneOptions if finetuned else PretrainOptions)}
+    options = {name: rest.pop(name) for name in names & rest.keys()}
+    options |= {name: machine[name] for name in names & machine.keys()}
+    if noise and options.get("orp_relative") is None:
+        options["orp"] = noise["lambda"]
+    skipped = {"space", "fingerprint", "charset", "width", "heads"}
+    resolved = {name: value for name, value in rest.items() if name not in skipped}
+    resolved |= {} if noise is None else {"orp": noise}
+    return {**found, "options": options, "resolved": resolved, "machine": machine}
+
+
+def _to_json(options: PretrainOptions | FinetuneOptions) -> dict[str, Any]:
+    values = {f.name: getattr(options, f.name) for f in fields(options)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield prefix + name, list(value) if isinstance(value, tuple) else value
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
