@@ -57,10 +57,10 @@ class TextDecoder(nn.Module, ABC):
     def __init__(
         self, config: DecoderConfig, layer: Callable[[int, int, int, float], nn.Module], embeds: bool = False
     ) -> None:
-        """What decoders have in common: layers, a norm, a head, dropout; with `embeds`, an embedding of ids.
+        """The parts that decoders share: layers, a norm, a head, dropout; with `embeds`, an embedding of ids.
 
-        `layer` makes a layer of (width, memory width, heads, dropout). Weights are drawn in the order of these lines,
-        and a subclass draws its own behind them, so a seed goes on giving the weights that it gave.
+        `layer` makes a layer from (width, memory width, heads, dropout). Weights are drawn in the order of these lines
+        and a subclass draws its own after them, so that a seed keeps giving the same weights.
         """
         super().__init__()
         W = config.width
