@@ -1,1 +1,1 @@
-"""Each figure of the README: one file, one figure, a JSON line last. `make bench` runs them all."""
+"""The benchmarks behind the documented figures, one file each; its last line is JSON. `make bench` runs them all."""
