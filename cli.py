@@ -31,9 +31,9 @@ def options(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the demo's cache and run, made anew.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Folder for the demo's cache and run; recreated.")] = Path("demo-out"),
 ) -> None:
-    """Run the whole chain on words and photographs that are installed with dptr, in a few minutes."""
+    """Run the whole chain on the words and photographs installed with dptr; takes a few minutes."""
     from commands.demo import demo as run_demo
 
     typer.echo(run_demo(out, say))

@@ -1,11 +1,11 @@
-"""What the cache costs: writing against plain writing, opening a million memories, verifying, bytes a word.
+"""What the cache costs: writing compared with plain writes, opening a million memories, verifying, bytes per word.
 
     python -m bench.cache_io [WORDS.txt]
 
-Writing: shards as embed-text commits them, against the same bytes written plainly with one fsync a file, in turn on one
-disk (TMPDIR). Opening: a fresh process opens the cache and finds a memory; its bytes read and its memory are those of
-the process. Verifying: against reading each file and hashing it, in the page cache. Bytes a word: memories and corpus
-of ViT-B/16, against the 78 rows of the released code. Needs 6 GB of disk.
+Writing: shards as embed-text commits them, compared with writing the same bytes plainly with one fsync per file; the
+two take turns on one disk (TMPDIR). Opening: a fresh process opens the cache and finds a memory; bytes read and memory
+are those of that process. Verifying: compared with reading and hashing each file, both from the page cache. Bytes per
+word: memories and corpus of ViT-B/16, compared with the 78 rows of the released code. Needs 6 GB of disk.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from sources.signs import signs
 from sources.words import Reading, words
 
 MEMORIES, ROWS, WIDTH = 1_000_000, 5, 512
-ROUND, RUNS, WORDS = 7, 5, 4096  # shards written in turn by each side; openings and verifications; words embedded
+ROUND, RUNS, WORDS = 7, 5, 4096  # shards each side writes in a turn; openings and verifications; words embedded
 FINGERPRINT = Fingerprint("bench", "none", {}, "", 0, False, "", "", "compact", {}, "fp32")
 
 OPEN = """
@@ -48,7 +48,7 @@ import zlib, numpy.linalg
 def state():
     fields = dict(line.split(":") for line in Path("/proc/self/io").read_text().splitlines())
     return peak(), int(fields["rchar"])
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+Path("/proc/self/clear_refs").write_text("5")  # reset the peak
 before, began = state(), time.perf_counter()
 space = open_space(Path(sys.argv[1]))
 number = space.memories.find(as_keys([bytes.fromhex(sys.argv[2])]))[0]
@@ -75,7 +75,7 @@ def plain(images: list[bytes], folder: Path) -> float:
 
 
 def build(folder: Path, keys: Keys) -> list[float]:
-    """A cache of a million memories; for each round of shards, how fast it was written against plain writing."""
+    """Build a cache of a million memories; returns the speed relative to plain writing for each round of shards."""
     space_folder = folder / "cache" / FINGERPRINT.folder
     space_folder.mkdir(parents=True)
     memories = complete_space(space_folder, FINGERPRINT, lambda: {"prefix": np.zeros((5, WIDTH), np.float16)}).memories
@@ -105,7 +105,7 @@ def opened(cache: Path, keys: Keys) -> tuple[float, int, int]:
 
 
 def verified(cache: Path) -> float:
-    """How fast verification is against reading every shard and hashing it."""
+    """The speed of verification relative to reading and hashing every shard."""
     folder = open_space(cache).memories.folder
     ratios = []
     for _ in range(RUNS):
@@ -121,7 +121,7 @@ def verified(cache: Path) -> float:
 
 
 def bytes_a_word(folder: Path) -> float:
-    """Of real words with a real encoder: memories and labels, with what belongs to them."""
+    """Bytes per word for real words and a real encoder: memories and labels, with their overhead."""
     source = words(sys.argv[1], Reading()) if len(sys.argv) > 1 else signs()
     labels = [label for label, _ in collect(source)]
     chosen = labels[:: max(1, len(labels) // WORDS)][:WORDS]  # spread evenly over the list

@@ -1,10 +1,10 @@
-"""Memory of embed-text against the length of the corpus: bytes that each further memory costs.
+"""How the memory of embed-text grows with the corpus: bytes per additional memory.
 
     python -m bench.embed_memory
 
-Two corpora, the second twice the first, embedded and then embedded again when all is cached, which is when the
-table of keys is largest; each in a process of its own, whose peak resident memory counts. The tower has one layer,
-since its size does not grow with the corpus.
+Embeds two corpora, the second twice as long as the first, and then embeds both again when everything is cached, which
+is when the table of keys is largest. Each runs in a process of its own, whose peak resident memory is measured. The
+tower has one layer, since its size does not depend on the corpus.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SHORT, LONG = 1_000_000, 2_000_000  # both longer than what fills the buffers, which are of fixed sizes
+SHORT, LONG = 1_000_000, 2_000_000  # both long enough to fill the buffers, whose sizes are fixed
 CONFIG = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},

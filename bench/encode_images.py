@@ -1,10 +1,10 @@
-"""Photographs a second from files to a committed bank, against open_clip's preprocessing and encode_image in a loop.
+"""Photographs per second from files to a committed bank, compared with open_clip's preprocessing and encode_image.
 
     python -m bench.encode_images [FOLDER]
 
-ViT-B/16 image tower with untrained weights (speed does not depend on them), in this machine's best precision. The
-usual way: batches of 32 in fp32, decoded by as many worker processes of a DataLoader as there are cores, pooled
-features kept in memory. Both sides in turn, medians of three runs.
+ViT-B/16 image tower with untrained weights (speed does not depend on them), in this machine's fastest precision. The
+usual way: a loop over batches of 32 in fp32, decoded by a DataLoader with one worker process per core, pooled features
+kept in memory. The two take turns; medians of three runs.
 """
 
 import io
@@ -33,11 +33,11 @@ from sources.photos import photos
 from sources.signs import photographs
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
-OURS, USUAL, RUNS = 512, 128, 3  # pictures a run
+OURS, USUAL, RUNS = 512, 128, 3  # pictures per run
 
 
 class Pictures(Dataset[Any]):
-    """Pictures as open_clip's users decode them."""
+    """Pictures, decoded as users of open_clip do it."""
 
     def __init__(self, pictures: list[tuple[str, bytes]], preprocess: Any) -> None:
         self.pictures, self.preprocess = pictures, preprocess

@@ -1,10 +1,10 @@
-"""Words a second from a word list to a committed cache, against open_clip's tokenizer and encode_text in a loop.
+"""Words per second from a word list to a committed cache, compared with open_clip's tokenizer and encode_text.
 
     python -m bench.encode_text [WORDS.txt]
 
-ViT-B/16 text tower with untrained weights (speed does not depend on them), in each precision the hardware multiplies.
-The usual way: batches of 64 in fp32, all 77 positions, features kept in memory. Both sides in turn, medians of three
-runs. Then the time and the peak memory of three list lengths, each in a process of its own.
+ViT-B/16 text tower with untrained weights (speed does not depend on them), in each precision that the hardware
+supports. The usual way: a loop over batches of 64 in fp32, all 77 positions, features kept in memory. The two take
+turns; medians of three runs. Then time and peak memory for lists of three lengths, each in a process of its own.
 """
 
 import json
@@ -31,7 +31,7 @@ from sources.signs import signs
 from sources.words import Reading, words
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
-USUAL, RUNS = 256, 3  # words of the usual way in a run
+USUAL, RUNS = 256, 3  # words per run of the usual way
 LENGTHS = 10_000, 100_000, 300_000
 GOALS = {"bf16": 40, "fp32": 15}
 EMBED = """
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def _usual(model: torch.nn.Module, tokenizer: object, labels: list[str], device: torch.device) -> float:
-    """Words a second of the usual way, over words spread evenly over the list."""
+    """Words per second of the usual way, on words spread evenly over the list."""
     chosen = [f"a photo of a '{label}'" for label in labels[:: max(1, len(labels) // USUAL)][:USUAL]]
     began = time.perf_counter()
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def _usual(model: torch.nn.Module, tokenizer: object, labels: list[str], device:
 
 
 def _share(encoder: Encoder, rates: list[float], positions: float) -> float:
-    """Of the machine's rate of products, what the whole way from file to cache makes use of."""
+    """The fraction of the machine's matmul rate that is used on the whole way from file to cache."""
     batch = next(PrefixTree([encoder.prompt.ids(f"word{n}") for n in range(500)], 5).batches(2048))
     tensors = [torch.from_numpy(a).to(encoder.device) for a in batch[:3]]
     each = operations(lambda: encoder.text.replicas.first(*tensors)) / batch.tokens.size

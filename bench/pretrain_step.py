@@ -1,11 +1,11 @@
-"""Words a second of pre-training, from the cache to updated weights, against the released step.
+"""Words per second of pre-training, from the cache to updated weights, compared with the released step.
 
     python -m bench.pretrain_step [WORDS.txt]
 
 ViT-B/16 (untrained weights: speed does not depend on them), width 512, six permutations, perturbation, batch 64 on a
-CPU and 384 on a GPU, depth 1 and 6. Ours is `dptr pretrain` in this machine's best precision; the other side is
-bench/released_step.py in fp32 (on a GPU its autocast), with CLIP in the step and, apart, without. The same words, both
-sides in turn, medians of three.
+CPU and 384 on a GPU, depth 1 and 6. Ours is `dptr pretrain` in this machine's fastest precision. The other side is
+bench/released_step.py in fp32 (with autocast on a GPU), once with CLIP in the step and once without. Both see the same
+words and take turns; medians of three runs.
 """
 
 import json
@@ -32,12 +32,12 @@ from train.pretrain_options import PretrainOptions
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
 WORDS, RUNS = 4096, 3
-STEPS = {1: 40, 6: 10}  # of ours in a run
+STEPS = {1: 40, 6: 10}  # of ours per run, by depth
 GOALS = {"cpu": {1: 20, 6: 10}, "cuda": {1: 5, 6: 5}}
 
 
 def released(step: ReleasedStep, labels: list[str], batch: int, precision: str, with_clip: bool) -> float:
-    """Words a second over two steps, the first of which only warms up; without CLIP its memories are there already."""
+    """Words per second of a step, after one to warm up; without CLIP, memories are made before the clock starts."""
     device = step.positions.device
     optimizer = torch.optim.AdamW(step.parameters(), lr=1e-5)
     for n in range(2):

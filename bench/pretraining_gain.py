@@ -1,16 +1,16 @@
-"""What pre-training on text is worth: the same recogniser, fine-tuned alike, with decoders that begin differently.
+"""What pre-training on text is worth: one recogniser, fine-tuned the same way from different initial decoders.
 
     python -m bench.pretraining_gain --words WORDS.txt --photos PHOTOS --train LMDB... --val LMDB... --out FOLDER
 
 Arms: (a) decoder from scratch; (b) pre-trained on text memories; (c) with perturbation (ORP); (d) as (c), fine-tuned
-without FMU; (e) pre-trained on memories of zeros, a language model; (f) pre-trained on memories of a text tower that
-was never trained, which can be read and are aligned with nothing. Each is fine-tuned with 10 % and 100 % of the crops,
-with several seeds; steps, order of crops and changes to pictures are the same for all arms. Measured on --val and on a
-tenth of each training set, held out by a hash of the picture's bytes (the one by which wordclip's own training held
-out: its image tower saw none of them).
+without FMU; (e) pre-trained on memories of zeros, a language model; (f) pre-trained on memories of an untrained text
+tower, which can be read but are not aligned with pictures. Each is fine-tuned with 10 % and 100 % of the crops and
+several seeds; steps, order of crops and augmentation are the same for all arms. Measured on --val and on a tenth of
+each training set, held out by a hash of the picture's bytes. wordclip's own training held out the same tenth, so its
+image tower has seen none of it.
 
-It goes on where it was stopped. FOLDER/results.jsonl has a line a run, gain.json the table, gain.png the plot. The last
-line on stdout is the gain of (b) over (a) in points, mean over seeds, with all crops.
+If stopped, it continues where it was. FOLDER/results.jsonl has a line per run, gain.json the table, gain.png the plot.
+The last line on stdout is the gain of (b) over (a) in points, averaged over seeds, with all crops.
 """
 
 import argparse
@@ -54,18 +54,25 @@ ARMS = {
     "e": "pre-trained on zeros",
     "f": "pre-trained, untrained CLIP",
 }
-PRETRAINED = {"a": "b", "b": "b", "c": "c", "d": "c", "e": "e", "f": "f"}  # whose decoder, or at least its shape
+PRETRAINED = {
+    "a": "b",
+    "b": "b",
+    "c": "c",
+    "d": "c",
+    "e": "e",
+    "f": "f",
+}  # the arm whose pre-trained decoder, or at least its shape, is used
 HELD_OUT = 0.1  # of each training set
 ORP_RELATIVE = 0.1  # of the memory's norm
 
 
 def say(text: str) -> None:
-    """For a person; the figures go to stdout."""
+    """Print progress on stderr; the figures go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 
 def embed(args: argparse.Namespace) -> None:
-    """Two spaces with the words' memories, and a bank."""
+    """Make two spaces with the words' memories, and a bank."""
     cache = args.out / "cache"
     for weights in ("shipped", "untrained:0"):
         encoder = Encoder("wordclip", weights)
@@ -75,7 +82,7 @@ def embed(args: argparse.Namespace) -> None:
 
 
 def one_pretraining(args: argparse.Namespace, arm: str) -> None:
-    """The decoder that an arm begins with; nothing to do if it is there."""
+    """Pre-train the decoder that an arm starts from, if it does not exist yet."""
     out = args.out / f"pretrained-{arm}"
     if (out / "finished").exists():
         return
@@ -136,13 +143,13 @@ def _weighted(sets: Iterable[Any]) -> float:
 
 
 def _split(one: Labelled) -> tuple[Labelled, Labelled]:
-    """(to train on, held out), by the bytes of the picture."""
+    """(training, held out), by a hash of the picture's bytes."""
     out = np.array([hash_share(one.picture(n).hex()) < HELD_OUT for n in range(len(one))])
     return _chosen(one, np.flatnonzero(~out), one.name), _chosen(one, np.flatnonzero(out), f"{one.name}, held out")
 
 
 def _part(one: Labelled, share: float) -> Labelled:
-    """The same share of a set for all arms and seeds, evenly."""
+    """A fraction of a set, evenly spaced and the same for all arms and seeds."""
     count = max(1, round(len(one) * share))
     return _chosen(one, np.linspace(0, len(one) - 1, count).astype(np.int64), one.name)
 
@@ -166,7 +173,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]
 
 
 def plot(table: dict[str, Any], names: list[str], path: Path) -> None:
-    """Bars of the mean with the spread over seeds, a panel for each set and share of the crops."""
+    """Plot means as bars with their spread over seeds, a panel for each set and fraction of the crops."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -191,7 +198,7 @@ def plot(table: dict[str, Any], names: list[str], path: Path) -> None:
 
 
 def main() -> None:
-    """Embed, pre-train, fine-tune what is missing, a process each, `--jobs` at a time, and sum up."""
+    """Embed, pre-train and fine-tune what is missing, each in its own process, `--jobs` at a time; then summarise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--words", required=True)
     parser.add_argument("--photos", required=True)
@@ -204,7 +211,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--pretrain-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs, which share the cores evenly")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in a process of its own: an arm, or arm,share,seed
     args = parser.parse_args()
     args.arms = sorted({"a", "b", *args.arms})
@@ -234,14 +241,14 @@ def main() -> None:
 
 
 def _each(tasks: list[str], jobs: int) -> Iterator[Any]:
-    """What each task prints, in a process of its own, `jobs` at a time."""
+    """Run each task in a process of its own, `jobs` at a time; yields what each prints last."""
     cores = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // jobs))}
 
     def run(task: str) -> Any:
         command = [sys.executable, "-m", "bench.pretraining_gain", *sys.argv[1:], "--one", task]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **cores}, check=False)
         if done.returncode:
-            sys.exit(f"{task} failed (exit code {done.returncode}): the same command goes on from here")
+            sys.exit(f"{task} failed (exit code {done.returncode}): run the same command to continue from here")
         return json.loads(done.stdout.splitlines()[-1])
 
     with ThreadPoolExecutor(jobs) as pool:

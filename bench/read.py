@@ -1,12 +1,13 @@
-"""Crops read a second, against the same weights decoded without kept keys and values.
+"""Crops read per second, compared with decoding by the same weights without cached keys and values.
 
     python -m bench.read RUN LMDB
 
-Of a fine-tuned run: decoding alone, from memories that are there already, and whole reading with image encoder and FMU,
-batch 1 and 64. And of a decoder of the released size (6 layers, width 512, 26 memory rows; random weights), words of 7
-letters: decoding alone. The other side is decoding as PARSeq's code does it: at each step all characters so far go
-through the layers, the memory is projected anew, rows that ended go on until the last has, and the refinement covers
-every position. Both read the same texts. Medians of five, in turn. `ratio` is that of the run's decoding at batch 64.
+For a fine-tuned run: decoding alone, from memories made beforehand, and whole reading with image encoder and FMU, at
+batch 1 and 64. For a decoder of the released size (6 layers, width 512, 26 memory rows; random weights) and words of 7
+letters: decoding alone. The other side decodes as PARSeq's code does: at each step, all characters so far go through
+the layers and the memory is projected again; finished rows continue until the last one ends; and the refinement covers
+every position. Both read the same texts. The two take turns; medians of five runs. `ratio` is that of the run's
+decoding at batch 64.
 """
 
 import json
@@ -33,7 +34,7 @@ Side = Callable[[Tensor], object]
 
 
 def plain(decoder: Decoder, memory: Tensor) -> Tensor:
-    """Ids (B, max_length + 1), nothing kept from step to step."""
+    """Ids (B, max_length + 1), decoded without keeping anything from step to step."""
     B, S, device = len(memory), decoder.config.max_length + 1, memory.device
     ids = torch.full((B, S), EOS, device=device)
     inputs = torch.full((B, 1), decoder.charset.bos, device=device)
@@ -64,7 +65,7 @@ def _logits(decoder: Decoder, query: Tensor, inputs: Tensor, memory: Tensor, mas
 
 
 def rates(ours: Side, theirs: Side, whole: Tensor, batch: int) -> list[float]:
-    """[crops a second of ours, of theirs, ratio]: medians over runs in turn."""
+    """[crops per second of ours, of theirs, ratio]: medians of runs that take turns."""
     pairs = []
     for _ in range(RUNS):
         seconds = []
@@ -81,12 +82,12 @@ def rates(ours: Side, theirs: Side, whole: Tensor, batch: int) -> list[float]:
 
 
 def measured(name: str, ours: Side, theirs: Side, whole: Tensor, batch: int) -> dict[str, float]:
-    """`rates` under names."""
+    """The `rates`, named."""
     return dict(zip((name, f"{name}_plain", f"{name}_ratio"), rates(ours, theirs, whole, batch), strict=True))
 
 
 def compare(decoder: Decoder, memory: Tensor, name: str) -> dict[str, float]:
-    """Decoding alone, batch 1 and 64."""
+    """Decoding alone, at batch 1 and 64."""
     assert decoder.charset.decode(decoder.read(memory, None)[0]) == decoder.charset.decode(plain(decoder, memory))
     figures = {}
     for batch, count in ((1, 32), (64, len(memory))):

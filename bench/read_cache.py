@@ -1,13 +1,14 @@
-"""Memories a second of the three readers, cold and warm, against reading the same shards from end to end.
+"""Memories per second of the three readers, cold and warm, compared with reading the same shards sequentially.
 
     python -m bench.read_cache
 
-A gigabyte of random memories of 3 to 7 rows of width 512, of which a twentieth is held out, so that the readers pass
-over it. Cold: the page cache lets go of all shards before. A side's rate is bytes of states handed out a second, the
-sequential one's bytes of files, one thread, pieces of 4 MiB; a ratio is one over the other, measured in turn in the
-same state. `streamed` is an epoch after the first, whose buffers are there; `resident` is loading, and what it does
-after that has no disk in it. `mapped`, cold, stands for a few batches, because it would take minutes. Memory: peaks of
-fresh processes that stream an epoch of a part of the cache. Needs 1.1 GB of disk (TMPDIR) and as much free memory.
+A gigabyte of random memories of 3 to 7 rows of width 512; a twentieth of them is held out, so the readers skip it.
+Cold: all shards are dropped from the page cache first. A reader's rate is the bytes of states it yields per second. The
+sequential rate is bytes of files per second, read by one thread in pieces of 4 MiB. A ratio is the one over the other,
+measured in turn in the same state. `streamed` is an epoch after the first, so that its buffers exist. `resident` is
+loading, after which it does not touch the disk. `mapped`, when cold, is measured on a few batches, because an epoch
+would take minutes. Memory: peaks of fresh processes that stream an epoch of a part of the cache. Needs 1.1 GB of disk
+(TMPDIR) and as much free memory.
 """
 
 import json
@@ -89,12 +90,12 @@ def drop(folder: Path) -> None:
 
 
 def from_disk() -> int:
-    """Bytes that this process had read from a disk so far."""
+    """Bytes that this process has read from disk so far."""
     return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["read_bytes"])
 
 
 def sequential(folder: Path) -> float:
-    """Bytes a second of reading every shard from end to end."""
+    """Bytes per second when every shard is read from end to end."""
     buffer, total, began = memoryview(bytearray(4 << 20)), 0, time.perf_counter()
     for path in sorted(folder.glob("*.h5")):
         with path.open("rb", buffering=0) as file:
@@ -104,7 +105,7 @@ def sequential(folder: Path) -> float:
 
 
 def epoch(reader: Reader, number: int, most: int) -> tuple[float, float]:
-    """Memories and bytes a second of an epoch, or of its first batches."""
+    """Memories and bytes per second of an epoch, or of its first `most` batches."""
     memories, size, began = 0, 0, time.perf_counter()
     for n, (words, states, _) in enumerate(reader.epoch(Plan(BATCH, 0), number)):
         memories, size = memories + len(words), size + states.nbytes
@@ -117,7 +118,7 @@ def epoch(reader: Reader, number: int, most: int) -> tuple[float, float]:
 
 
 def loading(folder: Path, words: Words, device: torch.device) -> tuple[tuple[float, float], Resident]:
-    """Memories and bytes a second of making all memories resident."""
+    """Memories and bytes per second of making all memories resident; and the reader."""
     reader, began = opened(folder), time.perf_counter()
     resident = Resident(reader, words, device)
     seconds = time.perf_counter() - began
@@ -125,7 +126,7 @@ def loading(folder: Path, words: Words, device: torch.device) -> tuple[tuple[flo
 
 
 def measure(folder: Path, words: Words) -> dict[str, Any]:
-    """Medians of memories a second and of ratios, by reader and state."""
+    """Medians of memories per second and of ratios, by reader and state."""
     found, device = defaultdict(list), choose_device("auto")
     streamed = open_reader("streamed", opened(folder), words, device)
     epoch(streamed, RUNS, 0)
@@ -153,7 +154,7 @@ def measure(folder: Path, words: Words) -> dict[str, Any]:
             prepare()
             mapped = open_reader("mapped", opened(folder), words, device)
             sides["mapped"] = epoch(mapped, run, FEW if state == "cold" else 0)
-            del mapped  # pages that are mapped stay in the page cache
+            del mapped  # mapped pages would stay in the page cache
             for name, (memories, size) in sides.items():
                 found[f"{name}_{state}_memories_per_second"].append(memories)
                 found[f"{name}_{state}_ratio"].append(size / whole)

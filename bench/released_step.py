@@ -1,8 +1,8 @@
-"""The training step as DPTR's released code does it, written out: what the figures of pretrain_step compare with.
+"""A training step as in DPTR's released code, which bench/pretrain_step.py compares with.
 
-CLIP's text tower runs in the step over all 77 positions; the memory has 78 rows and is perturbed with photograph tokens
-gathered on the CPU; labels are padded to 27 ids; one permutation is decoded after another, each projecting the memory's
-keys and values anew; fp32, or autocast on a GPU.
+CLIP's text tower runs within the step, over all 77 positions. The memory has 78 rows and is perturbed with photograph
+tokens gathered on the CPU. Labels are padded to 27 ids. Permutations are decoded one after another, and each projects
+the memory's keys and values again. Computes in fp32, or with autocast on a GPU.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ LENGTH = 25  # characters that every label is padded to
 
 
 class Layer(nn.Module):
-    """One two-stream layer, its parts torch's own."""
+    """One two-stream layer, made of torch's own modules."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def stream(self, x: Tensor, norm_x: Tensor, content: Tensor, memory: Tensor, mask: Tensor, padding: Tensor) -> Any:
-        """Rows (B, S, W) one layer on; mask (S, S) and padding (B, S) True where looking is not allowed."""
+        """Rows (B, S, W) after the layer; mask (S, S) and padding (B, S) are True where attention is not allowed."""
         x = x + self.dropout(self.self_attention(norm_x, content, content, padding, False, mask)[0])
         x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory, memory, need_weights=False)[0])
         return x + self.dropout(self.feed(self.norm_feed(x)))
@@ -39,14 +39,14 @@ class Layer(nn.Module):
     def forward(
         self, query: Tensor, content: Tensor, memory: Tensor, masks: tuple[Tensor, Tensor], padding: Tensor, last: bool
     ) -> tuple[Tensor, Tensor]:
-        """Both streams one layer on; the content of the last is not needed."""
+        """Both streams after the layer; the last layer's content is not needed."""
         norm_content = self.norm_content(content)
         found = self.stream(query, self.norm_query(query), norm_content, memory, masks[0], padding)
         return found, content if last else self.stream(content, norm_content, norm_content, memory, masks[1], padding)
 
 
 class ReleasedStep(nn.Module):
-    """The decoder and, in front of it, frozen CLIP and a bank (N, T, D) of photograph tokens on the CPU."""
+    """The decoder, preceded by frozen CLIP and a bank (N, T, D) of photograph tokens on the CPU."""
 
     def __init__(self, clip: Any, model: str, bank: Tensor, depth: int, width: int = 512, heads: int = 8) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ReleasedStep(nn.Module):
         return torch.cat([end[:, None], x], 1)
 
     def loss(self, labels: list[str], memory: Tensor, permutations: int = 6) -> Tensor:
-        """Perturbs the memory and decodes one permutation after another."""
+        """Perturb the memory and decode one permutation after another."""
         pictures = torch.randint(len(self._bank), (len(labels),))
         places = torch.randperm(self._bank.shape[1])[: memory.shape[1]]
         memory = memory + 0.1 * self._bank[pictures][:, places].float().to(memory.device)

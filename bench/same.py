@@ -1,8 +1,9 @@
-"""What no change of the code's shape may change: `python -m bench.same`, before and after, prints the same lines.
+"""What no refactoring may change: `python -m bench.same` must print the same lines before and after.
 
-Each line is one thing and its value or SHA-256: the bytes of a cache, losses and weights after 20 steps of each decoder
-and a few of fine-tuning, texts read from memories and from pictures. Everything is drawn here from fixed seeds and
-computed in fp32 by one thread. Compare lines of one machine and one version of torch; two machines round differently.
+Each line is one result and its value or SHA-256: the bytes of a cache, losses and weights after 20 steps of each
+decoder and a few of fine-tuning, texts read from memories and from pictures. Everything is made here from fixed seeds
+and computed in fp32 by one thread. Compare lines only within one machine and one version of torch: two machines round
+differently.
 """
 
 import contextlib
@@ -95,7 +96,7 @@ def _readings(found: Iterable[tuple[str, str, float]]) -> str:
 
 
 def _run(*arguments: Any) -> str:
-    """Standard output of a command. RuntimeError with what it said if it fails."""
+    """Standard output of a command. Raises RuntimeError with its stderr if it fails."""
     done = CliRunner().invoke(app, [str(a) for a in arguments])
     if done.exit_code:
         raise RuntimeError(f"dptr {' '.join(map(str, arguments))}: {done.stderr}") from done.exception

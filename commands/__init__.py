@@ -1,1 +1,1 @@
-"""The command line, a file for each group of commands: each parses, gathers, calls one function and prints."""
+"""The command line, a file per group of commands: each parses, gathers its inputs, calls one function and prints."""

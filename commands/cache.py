@@ -1,4 +1,4 @@
-"""The commands that look after a cache: `dptr cache info | verify | gc | export`."""
+"""The commands that maintain a cache: `dptr cache info | verify | gc | export`."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ import typer
 from cache.errors import WrongUse
 from commands.console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
 
-cache_app = typer.Typer(cls=Commands, help="Look after a cache.", **HELP)
+cache_app = typer.Typer(cls=Commands, help="Inspect and maintain a cache.", **HELP)
 
 
 @cache_app.command()
 def info(cache: CacheDir = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """What is in a cache: spaces, corpora, banks, counts, bytes, fingerprints."""
+    """Show what a cache holds: spaces, corpora, banks, counts, bytes, fingerprints."""
     from cache.info import describe, show
 
     found = describe(cache)
@@ -27,9 +27,11 @@ def info(cache: CacheDir = DEFAULT_CACHE, as_json: Json = False) -> None:
 def verify(
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged, so that it is made again.")] = False,
-    encoder: Annotated[bool, typer.Option("--encoder", help="Embed the self-test again as well, and compare.")] = False,
-    pretrained: Annotated[str | None, typer.Option(help="For --encoder: where the weights are now.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop damaged parts, so that embedding makes them again.")
+    ] = False,
+    encoder: Annotated[bool, typer.Option("--encoder", help="Also embed the self-test again and compare.")] = False,
+    pretrained: Annotated[str | None, typer.Option(help="For --encoder: the weights, if they have moved.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -41,9 +43,7 @@ def verify(
         found = read_all(cache, space, repair, progress)
     summary = found.to_dict()
     lines = [f"{p.path}: {p.what}\n    {p.remedy if repair else 'with --repair: ' + p.remedy}" for p in found.problems]
-    lines += [
-        f"{path}: no manifest names it, so it was never finished; dptr cache gc removes it" for path in found.unlisted
-    ]
+    lines += [f"{path}: in no manifest, so it was never finished; dptr cache gc removes it" for path in found.unlisted]
     lines.append(f"{found.shards:,} shards, {found.bytes:,} bytes read: {_problems(len(found.problems))} found")
     if encoder and not found.problems:
         from cache.space import open_space
@@ -53,7 +53,7 @@ def verify(
         say("loading torch and open_clip ...")
         summary["encoder"] = check(one, pretrained, device)
         cosines = ", ".join(f"{what} {cosine:.6f}" for what, cosine in summary["encoder"].items())
-        lines.append(f"{one.name}: the encoder is the same, smallest cosines with what is stored: {cosines}")
+        lines.append(f"{one.name}: the encoder is the same; smallest cosines with the stored values: {cosines}")
     finish("\n".join(lines), summary, as_json)
     if len(found.problems) > found.repaired:
         raise typer.Exit(1)
@@ -63,15 +63,15 @@ def verify(
 def gc(
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
-    drop_corpus: Annotated[list[str] | None, typer.Option(help="Corpus that is no longer wanted.")] = None,
-    drop_bank: Annotated[list[str] | None, typer.Option(help="Bank that is no longer wanted.")] = None,
-    drop_crops: Annotated[list[str] | None, typer.Option(help="Word images of a size, as 32x128.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    drop_corpus: Annotated[list[str] | None, typer.Option(help="Corpus to drop; repeatable.")] = None,
+    drop_bank: Annotated[list[str] | None, typer.Option(help="Bank to drop; repeatable.")] = None,
+    drop_crops: Annotated[list[str] | None, typer.Option(help="Word images to drop, by size, such as 32x128.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what no corpus points at, and remove it once that is confirmed.
+    """Show the memories that no corpus uses and the files that were never finished, and remove them if you confirm.
 
-    Memories of an embed-text that was stopped have no corpus yet: finish it first.
+    The memories of an embed-text that was stopped have no corpus yet: finish it first.
     """
     from cache.garbage import find_garbage, remove
     from cache.lock import writing
@@ -85,12 +85,12 @@ def gc(
         for path in found.files:
             say(f"never finished: {path.relative_to(one.folder)}")
         say(
-            f"{one.name}: {found.memories:,} of {one.memories.rows:,} memories have no corpus that points at them, "
-            f"{len(found.files):,} files were never finished; {found.bytes:,} bytes can go"
+            f"{one.name}: {found.memories:,} of {one.memories.rows:,} memories are not used by any corpus, "
+            f"{len(found.files):,} files were never finished; {found.bytes:,} bytes can be freed"
         )
         if found and not yes:
             if not sys.stdin.isatty():
-                raise WrongUse("nothing was removed: say --yes to remove it.")
+                raise WrongUse("nothing was removed: add --yes to confirm.")
             typer.confirm("remove?", abort=True, err=True)
         summary = {"memories": found.memories, "files": len(found.files), "bytes": found.bytes}
         remove(found)
@@ -99,19 +99,19 @@ def gc(
 
 @cache_app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
-    corpus: Annotated[str | None, typer.Option(help="Corpus to write out.")] = None,
-    bank: Annotated[str | None, typer.Option(help="Bank to write out.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
+    corpus: Annotated[str | None, typer.Option(help="Corpus to export.")] = None,
+    bank: Annotated[str | None, typer.Option(help="Bank to export.")] = None,
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
     as_json: Json = False,
 ) -> None:
-    """Write a corpus or a bank as .npy and Parquet files for other tools."""
+    """Export a corpus or a bank as .npy and Parquet files for other tools."""
     from cache.export import export_bank, export_corpus
     from cache.space import open_space
 
     if (corpus is None) == (bank is None):
-        raise WrongUse("say what to write out: --corpus NAME or --bank NAME.")
+        raise WrongUse("choose what to export: give either --corpus NAME or --bank NAME.")
     one = open_space(cache, space)
     with _progress("export", None, "row") as progress:
         rows = export_corpus(one, corpus, out, progress) if corpus else export_bank(one, str(bank), out, progress)

@@ -1,4 +1,4 @@
-"""`--config FILE`: options out of a file, which those of the command line override."""
+"""`--config FILE`: reads options from a file; those on the command line override them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from train.options import FIRST
 def read_config(path: Path, known: Mapping[str, bool]) -> dict[str, Any]:
     """The options in a run's config.json, or in JSON or YAML whose keys are options, written with `-` or `_`.
 
-    `known` says of each option whether it takes a list. WrongUse if the file cannot be read, or if it holds a key that
-    is no option, naming the nearest.
+    `known` tells for each option whether it takes a list. Raises WrongUse if the file cannot be read, or if it holds a
+    key that is not an option, naming the nearest one.
     """
     values = _run_options(_parsed(path))
     found = {}
@@ -45,23 +45,23 @@ def _parsed(path: Path) -> dict[str, Any]:
             values = yaml.safe_load(text)
     except OSError as error:
         raise WrongUse(f"the configuration {path} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # JSON's, YAML's and Unicode's errors mean the same to a person
+    except Exception as error:  # JSON's, YAML's and Unicode's errors mean the same to the user
         raise WrongUse(f"{path} is neither JSON nor YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise WrongUse(f"{path} holds no options: write one a line, such as 'epochs: 5'.")
+        raise WrongUse(f"{path} holds no options: write one per line, such as 'epochs: 5'.")
     return values
 
 
 def _run_options(values: dict[str, Any]) -> Mapping[str, Any]:
     if "versions" not in values and "options" not in values:
         return values
-    from train.run_config import options_of  # takes a second: it knows every shape of model
+    from train.run_config import options_of  # takes a second: it imports all models
 
     return options_of(values)
 
 
 def _apply(context: typer.Context, path: Path | None) -> None:
-    """The file's options become the defaults of this call."""
+    """Make the file's options the defaults of this call."""
     if path:
         own = {"config", "as_json"}
         known = {p.name: bool(getattr(p, "multiple", False)) for p in context.command.params if p.name not in own}
@@ -97,6 +97,6 @@ Config = Annotated[
         callback=_apply,
         is_eager=True,
         rich_help_panel=FIRST,
-        help="A run's config.json, or YAML of options; the command line overrides it.",
+        help="Read options from a run's config.json or a YAML file; the command line overrides it.",
     ),
 ]

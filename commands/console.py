@@ -1,4 +1,4 @@
-"""How the commands speak: lines for a person, results, and errors in one sentence with an exit code."""
+"""What commands print: progress for people, results, and errors of one sentence with an exit code."""
 
 import inspect
 import json
@@ -18,12 +18,12 @@ from commands.config import Config, without_overridden
 from train.options import DATA, MACHINE, MODEL, PANELS
 
 if not sys.stderr.isatty():
-    os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
+    os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file needs a line now and then, not ten a second
 FIRST = os.environ.get("RANK", "0") == "0"  # as torchrun numbers the processes it starts
 
 
 class Commands(TyperGroup):
-    """Turns what a user can cause into one sentence and an exit code."""
+    """Turns errors that a user can cause into one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,9 +31,9 @@ class Commands(TyperGroup):
         except DptrError as error:
             raise _exit(str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
-            raise _exit("stopped; what was committed before is kept", 130) from error
+            raise _exit("stopped; everything committed so far is kept", 130) from error
         except BrokenPipeError:
-            raise  # `dptr ... | head` is no failure
+            raise  # `dptr ... | head` is not a failure
         except OSError as error:
             raise _exit(f"{error.filename or 'the system'}: {error.strerror or error}", 1) from error
 
@@ -44,7 +44,7 @@ def _exit(message: str, code: int) -> typer.Exit:
 
 
 def say(text: str) -> None:
-    """A line for a person; programs read stdout. Of several ranks the first speaks."""
+    """Print a line for people on stderr; stdout is for programs. Of several ranks, only the first prints."""
     if FIRST:
         typer.echo(text, err=True)
 
@@ -57,16 +57,16 @@ def say_version(asked: bool) -> None:
 
 
 def finish(text: str, summary: Any, as_json: bool) -> None:
-    """The result of a command, for a person or for a program."""
+    """Print the result of a command, as text or as JSON."""
     if FIRST:
         typer.echo(json.dumps(summary, indent=2) if as_json else text)
 
 
 def command(options: type[Any], run: Callable[..., None]) -> Callable[..., None]:
-    """A command whose options are the fields of a dataclass, in panels; `--config` fills them in from a file.
+    """A command whose options are the fields of a dataclass, in panels; `--config` reads them from a file.
 
-    `run` gets them as its first argument, and whatever else it declares as further options. Its name, without
-    the underscore, and its docstring are the command's.
+    `run` gets the dataclass as its first argument; its other parameters become further options. The command takes its
+    name, without the underscore, and its docstring from `run`.
     """
     declared = sorted((f for f in fields(options) if f.metadata), key=lambda f: PANELS.index(f.metadata["panel"]))
     hints = get_type_hints(options)
@@ -96,27 +96,26 @@ def _parameter(field: "Field[Any]", kind: Any) -> inspect.Parameter:
 
 
 HELP: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
-CacheDir = Annotated[
-    Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Folder of the cache.", rich_help_panel=DATA)
-]
+CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Cache folder.", rich_help_panel=DATA)]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one.", rich_help_panel=MACHINE)
+    str, typer.Option(help="cpu, cuda, cuda:N, or auto: the GPU if there is one.", rich_help_panel=MACHINE)
 ]
 Precision = Annotated[
-    str, typer.Option(help="auto, fp32 or bf16; auto is bf16 where the hardware has it.", rich_help_panel=MACHINE)
+    str, typer.Option(help="fp32, bf16, or auto: bf16 if the hardware supports it natively.", rich_help_panel=MACHINE)
 ]
-Split = Annotated[str, typer.Option(help="Split of a dataset.", rich_help_panel=DATA)]
+Split = Annotated[str, typer.Option(help="Dataset split.", rich_help_panel=DATA)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
-Resume = Annotated[str, typer.Option(help="auto: go on with the run in --out, if any; never; or a run or checkpoint.")]
+Resume = Annotated[str, typer.Option(help="auto: continue the run in --out, if any; never; or a run or checkpoint.")]
 SpaceName = Annotated[
-    str | None, typer.Option("--space", help="Space, if there are several: how its name begins.", rich_help_panel=DATA)
+    str | None,
+    typer.Option("--space", help="Space, if the cache has several: its name or the start of it.", rich_help_panel=DATA),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(help="Where the encoder's weights lie, if not where the space found them.", rich_help_panel=MODEL),
+    typer.Option(help="The encoder's weights, if they have moved since the space was made.", rich_help_panel=MODEL),
 ]
 RunCache = Annotated[
-    Path | None, typer.Option(help="Cache, if it is no longer where the run found it.", rich_help_panel=DATA)
+    Path | None, typer.Option(help="Cache folder, if it has moved since the run was trained.", rich_help_panel=DATA)
 ]
 
 DEFAULT_CACHE = Path("dptr-cache")

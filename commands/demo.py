@@ -1,7 +1,7 @@
-"""The whole chain on words and photographs that are installed with dptr: `dptr demo`.
+"""Runs the whole chain on words and photographs that are installed with dptr: `dptr demo`.
 
 The encoder is the one that comes with dptr. Its text states tell letters and tokens apart, so a decoder learns to spell
-held-out words from them; and its pictures lie near their words, so drawn ones are found among a thousand.
+held-out words from them. Its image features lie near those of the words, so drawn words are found among a thousand.
 """
 
 import io
@@ -29,14 +29,14 @@ from wordclip.render import render
 from wordclip.show import nearest, sheet
 
 STEPS = 1800  # of 64 words: about two minutes on two cores
-DRAWN, CHOICE = 200, 1000  # words drawn, and words among which each is looked for
+DRAWN, CHOICE = 200, 1000  # words drawn, and words to find each among
 
 
 def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
-    """Embed, pre-train, evaluate and find under `out`, which is made anew; returns what ends the demo."""
+    """Embed, pre-train, evaluate and retrieve in `out`, which is recreated; returns the demo's closing text."""
     cache, run, drawn = out / "cache", out / "run", out / "pictures.png"
     if out.exists() and any(p not in (cache, run, drawn) for p in out.iterdir()):
-        raise WrongUse(f"{out} holds other things than a demo: choose another --out.")
+        raise WrongUse(f"{out} holds files that are not from a demo: choose another --out.")
     pictures = list(photographs())
     for folder in (cache, run):
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,7 +64,7 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
     done = evaluate(run)
     shown = sorted((r.truth, r.text) for r in done.readings)[:: max(1, len(done.readings) // 16)]
     lines = [f"{truth:24}{text:24}{'right' if truth == text else ''}".rstrip() for truth, text in shown]
-    say(f"\n5/5 pictures: {DRAWN} held-out words are drawn over the photographs and looked for among {CHOICE:,}")
+    say(f"\n5/5 pictures: drawing {DRAWN} held-out words over the photographs, finding each among {CHOICE:,} words")
     held_out = [r.truth for r in sorted(done.readings, key=lambda r: r.number)]
     found = _find_drawn(encoder, pictures, held_out, drawn)
     return "\n".join(
@@ -74,15 +74,15 @@ def demo(out: Path, say: Callable[[str], None], steps: int = STEPS) -> str:
             f"{'held-out word':24}read from its memory",
             *lines,
             "",
-            "The decoder never trained on these words, only on their parts, and never on a picture. The encoder knows",
-            f"pictures: of {DRAWN} words drawn over photographs it finds {found} among {CHOICE:,}. They are in",
-            f"{drawn}; the cache and the run are in {out}.",
+            "The decoder was trained on parts of these words, never on the words themselves and never on a picture.",
+            f"The encoder knows pictures: of {DRAWN} words drawn over photographs it finds {found} among {CHOICE:,}.",
+            f"They are shown in {drawn}; the cache and the run are in {out}.",
         ]
     )
 
 
 def _find_drawn(encoder: Encoder, pictures: list[tuple[str, bytes]], words: list[str], path: Path) -> int:
-    """Draws the first DRAWN of `words` over `pictures`, finds each among CHOICE, writes a sheet; how many are right."""
+    """Draw the first DRAWN of `words` over `pictures`, find each among CHOICE, write a sheet; returns the hits."""
     rng = random.Random(0)
     truths = words[:DRAWN]
     choice = list(dict.fromkeys([*truths, *rng.sample(sorted(set(signs())), CHOICE)]))[:CHOICE]

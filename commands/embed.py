@@ -18,20 +18,26 @@ Model = Annotated[
 Pretrained = Annotated[
     str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.", rich_help_panel=FIRST)
 ]
-PromptText = Annotated[str, typer.Option("--prompt", help="Text around a label.", rich_help_panel=MODEL)]
+PromptText = Annotated[
+    str, typer.Option("--prompt", help="Prompt, with {label} in place of the word.", rich_help_panel=MODEL)
+]
 Layout = Annotated[
     str,
-    typer.Option(help="Rows of a memory: compact (up to its end) or full (all, as released).", rich_help_panel=MODEL),
+    typer.Option(
+        help="Rows of a memory: compact (up to the end token) or full (all, as in the released code).",
+        rich_help_panel=MODEL,
+    ),
 ]
 Column = Annotated[
-    str | None, typer.Option(help="Column that is read: a name, or a number from 1 if no header.", rich_help_panel=DATA)
+    str | None,
+    typer.Option(help="Column to read: its name, or its number from 1 if there is no header.", rich_help_panel=DATA),
 ]
 DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 
 
 def embed_text(
     sources: Annotated[list[str], typer.Argument(help=".txt .csv .tsv .jsonl .parquet, an LMDB, or a dataset's name")],
-    corpus: Annotated[str, typer.Option(help="Name of the corpus the labels go to.", rich_help_panel=FIRST)],
+    corpus: Annotated[str, typer.Option(help="Corpus to add the labels to.", rich_help_panel=FIRST)],
     cache: CacheDir = DEFAULT_CACHE,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,
@@ -46,10 +52,10 @@ def embed_text(
     split: Split = "train",
     keep_unicode: Annotated[
         bool,
-        typer.Option("--unicode", help="Keep characters beyond ASCII, instead of folding them.", rich_help_panel=DATA),
+        typer.Option("--unicode", help="Keep non-ASCII characters instead of folding them.", rich_help_panel=DATA),
     ] = False,
     max_length: Annotated[
-        int, typer.Option(min=1, help="Longest label in characters.", rich_help_panel=DATA)
+        int, typer.Option(min=1, help="Maximum length of a label, in characters.", rich_help_panel=DATA)
     ] = MAX_LENGTH,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +83,7 @@ def embed_text(
 
 def embed_images(
     sources: Annotated[list[str], typer.Argument(help="folder, tar, LMDB, picture, or a dataset's name")],
-    bank: Annotated[str, typer.Option(help="Name of the bank the features go to.", rich_help_panel=FIRST)],
+    bank: Annotated[str, typer.Option(help="Bank to add the features to.", rich_help_panel=FIRST)],
     cache: CacheDir = DEFAULT_CACHE,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,
@@ -94,7 +100,7 @@ def embed_images(
 
     plain_name("bank", bank)
     pictures = (picture for source in sources for picture in photos(source, split, column))
-    first = next(pictures, None)  # before the encoder is loaded: a source that is not there is said at once
+    first = next(pictures, None)  # before the encoder is loaded, so that a missing source is reported at once
     if first is None:
         raise WrongUse(f"there are no pictures in {', '.join(sources)}.")
     counts = [photo_count(source) for source in sources]

@@ -1,4 +1,4 @@
-"""Where the room that embeds and the room that trains meet: what fine-tuning and evaluation read with and from."""
+"""Gathers the inputs of fine-tuning and evaluation; the one place where pipeline/ and train/ meet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def labelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
-    """The sets of labelled word images that these sources hold."""
+    """The sets of labelled word images in these sources."""
     from sources.labelled import labelled
 
     return [one for source in sources for one in labelled(source, split)]
@@ -37,7 +37,7 @@ def words_as_set(source: str, split: str) -> Labelled:
 def image_tower(
     options: FinetuneOptions, cache: Path | None, pretrained: str | None
 ) -> tuple[Space | None, ImageEncoder | None]:
-    """The space of the run that a decoder is from, and its image tower; neither where a new encoder is wanted."""
+    """The space of the run that the decoder is from, and its image tower; (None, None) for a new encoder."""
     if options.encoder == "vit":
         return None, None
     from train.run import pretrained_config
@@ -52,7 +52,7 @@ def image_tower(
 def frozen_tokens(
     options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None, sets: Sequence[Labelled]
 ) -> CachedTokens | None:
-    """The frozen encoder's tokens of all pictures, embedded now where they are not yet; None if it learns."""
+    """The frozen encoder's tokens of all pictures, embedding those not yet cached; None if the encoder is trained."""
     if not (options.freeze and space and tower):
         return None
     from models.device import choose_device
@@ -65,7 +65,7 @@ def frozen_tokens(
 
 
 def text_states(space: Space, pretrained: str | None, device: str) -> States:
-    """What makes the memories of words: their states end to end (ΣL, D) and the rows of each (B,)."""
+    """A function that makes memories of words: their states end to end (ΣL, D) and the number of rows of each (B,)."""
     say("loading torch and open_clip ...")
     import numpy as np
 

@@ -10,26 +10,30 @@ from commands.console import Device, Json, RunCache, Split, Weights, finish, say
 from commands.gather import labelled_sets, text_states, words_as_set
 from train.finetune_options import FinetuneOptions
 
-Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
 
 
 def evaluate(
     run: Run,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Word images; for a pre-trained run words. Default: --val of the run, its held-out words."),
+        typer.Option(
+            help="Word images, or words for a pre-trained run (default: the run's --val, or its held-out words)."
+        ),
     ] = None,
     split: Split = "train",
     cache: RunCache = None,
-    corpus: Annotated[list[str] | None, typer.Option(help="Corpora of a pre-trained run (default: its own).")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(help="Corpus of held-out words (default: the run's own).")] = None,
     pretrained: Weights = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many words of each set.")] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst readings to show.")] = 10,
-    errors: Annotated[Path | None, typer.Option(help="Where misread words go (default: RUN/errors.html).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of words to read per set.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst readings to show.")] = 10,
+    errors: Annotated[
+        Path | None, typer.Option(help="Page of misread words to write (default: RUN/errors.html).")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure how a run reads: word images, or, with a pre-trained run, the memories of words."""
+    """Measure how well a run reads word images or, if it is only pre-trained, memories of words."""
     from train.reading.errors_page import errors_page
     from train.reading.evaluate import evaluate as read_held_out
     from train.reading.evaluate import evaluate_crops, evaluate_texts
@@ -54,11 +58,13 @@ def evaluate(
 def read(
     run: Run,
     images: Annotated[list[str], typer.Argument(help="Pictures of one word each, folders, or patterns like 'a*.jpg'.")],
-    attention: Annotated[Path | None, typer.Option(help="Draw where the run looked, a tile a character.")] = None,
+    attention: Annotated[
+        Path | None, typer.Option(help="PNG to draw attention maps to, one tile per character.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words: text and confidence of each."""
+    """Read pictures of words; prints the text and confidence of each."""
     from cache.report import printable
     from train.reading.read import read as read_pictures
 
@@ -72,7 +78,7 @@ def read(
     if attention:
         from train.reading.attention_page import look
 
-        say(f"where it looked in {look(run, images, attention, device):,} pictures: {attention}")
+        say(f"attention maps of {look(run, images, attention, device):,} pictures: {attention}")
     if as_json:
         finish("", [vars(one) for one in found], True)
     if all(one.problem for one in found):
@@ -81,7 +87,7 @@ def read(
 
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     kind: Annotated[str, typer.Option("--format", help="safetensors, openocr or onnx.")] = "safetensors",
     as_json: Json = False,
 ) -> None:

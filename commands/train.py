@@ -13,7 +13,7 @@ def _pretrain(options: PretrainOptions, as_json: Json = False) -> None:
     done = learn(options, say)
     text = (
         f"run {options.out}: {done.steps:,} steps in {done.seconds:.1f} s ({done.words_per_second:,.0f} words/s); best "
-        f"at step {done.best_step:,}: {done.scores['word_accuracy']:.1%} of held-out words right "
+        f"at step {done.best_step:,}: word accuracy {done.scores['word_accuracy']:.1%} on held-out words "
         f"({done.scores['ignoring_case']:.1%} ignoring case), character error {done.scores['character_error']:.1%}"
     )
     finish(text, vars(done), as_json)
@@ -26,7 +26,7 @@ def _finetune(
     pretrained: Weights = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a recogniser on labelled word images: image encoder, FMU, pre-trained decoder."""
+    """Fine-tune a recogniser on labelled word images: image encoder, FMU and pre-trained decoder."""
     from train.finetune import Material
     from train.finetune import finetune as learn
     from train.finetune_options import check
@@ -40,8 +40,8 @@ def _finetune(
     text = (
         f"run {options.out}: {done.steps:,} steps in {done.seconds:.1f} s ({done.crops_per_second:,.0f} word images/s, "
         f"waiting for them {done.waiting:.1%} of the time); best at step {done.best_step:,}: "
-        f"{done.scores['accuracy_36']:.1%} of letters and digits right whatever their case, "
-        f"{done.scores['word_accuracy']:.1%} of whole words"
+        f"word accuracy {done.scores['accuracy_36']:.1%} on letters and digits ignoring case, "
+        f"{done.scores['word_accuracy']:.1%} on all characters"
     )
     finish(text, vars(done), as_json)
 

@@ -1,1 +1,1 @@
-"""Makes runs and uses them: pre-training and fine-tuning here, batches in data/, reading/ and export/. No open_clip."""
+"""Makes runs and uses them: training here, batches in data/, evaluation in reading/, export/. Needs no open_clip."""

@@ -1,4 +1,4 @@
-"""The cache as a torch dataset, for a training loop of your own; docs/own-loop.md has an example. Needs no open_clip.
+"""The cache as a torch dataset, for your own training loop; see docs/own-loop.md. Needs no open_clip.
 
     data = MemoryDataset("dptr-cache", "words", bank="photos", orp_relative=0.1, batch=256)
     for epoch in range(20):
@@ -28,18 +28,18 @@ from train.perturbation import Perturbation
 from train.perturbation import of as perturbation_of
 from train.pretrain_options import PretrainOptions
 
-MAX_LENGTH = 25  # characters, as the released code has it
+MAX_LENGTH = 25  # characters, as in the released code
 
 
 class MemoryDataset(IterableDataset[dict[str, Any]]):
-    """Batches of words with their memories: an epoch of this rank's, each word once, shuffled.
+    """Yields batches of words with their memories; an epoch is this rank's share of the words, each once, shuffled.
 
-    Each item is a dictionary, all on the CPU:
-    `memory` (B, M, D) float32; `mask` (B, M) bool, True where a row counts; `labels`, B texts;
+    Each item is a dictionary whose tensors are on the CPU:
+    `memory` (B, M, D) float32; `mask` (B, M) bool, False where a row is padding; `labels`, B strings;
     `targets` (B, L + 2) int64, the labels as ids of `charset`: BOS, characters, EOS, PAD.
 
-    An epoch follows from (seed, epoch, rank) alone. Workers of a DataLoader share its batches, and their number changes
-    neither what is in a batch nor the order in which batches come. Memories are gathered from mapped shards.
+    An epoch depends on (seed, epoch, rank) alone. DataLoader workers share its batches; their number changes neither
+    the contents of a batch nor the order of batches. Memories are gathered from memory-mapped shards.
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
-        """Words of `corpus`, without the share `held_out`, perturbed with photographs of `bank` if there is one.
+        """Load the words of `corpus` without the fraction `held_out`; perturb them with photographs of `bank`, if any.
 
-        `space`, `orp`, `orp_relative` and `charset` are those of `dptr pretrain`. `rank` of `ranks` processes is
-        torch.distributed's if it is initialised, otherwise the only one. Raises WrongUse for what is not in the cache,
-        DptrError if no word is usable.
+        `space`, `orp`, `orp_relative` and `charset` mean the same as in `dptr pretrain`. `rank` and `ranks` default to
+        those of torch.distributed if it is initialised, otherwise to a single process. Raises WrongUse for a name that
+        is not in the cache, DptrError if no word is usable.
         """
         names = [corpus] if isinstance(corpus, str) else list(corpus)
         self.charset, self.batch, self.seed = Charset(characters(charset)), batch, seed
         if batch < 1 or not 0 <= held_out < 1:
-            raise WrongUse(f"a batch has at least 1 word and held_out is a share below 1: not {batch} and {held_out}.")
+            raise WrongUse(f"batch must be at least 1 and held_out from 0 to below 1, not {batch} and {held_out}.")
         found = open_space(Path(cache), space)
         words, self.dropped = read_words(found, names, self.charset, max_length)
         self.words, self._kept = split(words, held_out)
         if not len(self.words):
-            raise DptrError(f"all {len(words):,} words are held out: give more words, or a smaller share.")
+            raise DptrError(f"all {len(words):,} words are held out: use more words, or a smaller held_out.")
         self._loader = MemoryLoader(found, torch.device("cpu"))
         asked = PretrainOptions(names, Path(), bank, orp=orp, orp_relative=orp_relative)
         self._perturbation = perturbation_of(asked, found, self._loader, self.words)
@@ -83,17 +83,17 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next: another order and other perturbations."""
+        """Choose the epoch to iterate over next: each has its own order and perturbations."""
         self._epoch = epoch
 
     def held_out(self) -> Iterator[dict[str, Any]]:
-        """The held-out words in batches, unperturbed, in the order of their hash."""
+        """Yield the held-out words in batches, unperturbed, ordered by hash."""
         for start in range(0, len(self._kept), self.batch):
             part = self._kept.take(range(start, min(start + self.batch, len(self._kept))))
             yield self._item(part, Perturbation(), 0)
 
     def __len__(self) -> int:
-        """Batches of an epoch of this rank."""
+        """Number of batches in an epoch of this rank."""
         return self._plan.count(len(self.words))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Fine-tunes a recogniser on labelled word images: `dptr finetune --init RUN --train LMDB --val LMDB --out RUN`.
 
-Image encoder, FMU and pre-trained decoder learn together, with the loss of pre-training.
+The image encoder, the FMU and the pre-trained decoder are trained together, with the same loss as in pre-training.
 """
 
 from collections import Counter
@@ -34,16 +34,16 @@ from train.step import Pace
 
 @dataclass(frozen=True)
 class FinetuneSummary:
-    """How a run ended."""
+    """The outcome of a fine-tuning run."""
 
     run: str
-    crops: int  # to train on
+    crops: int  # training crops
     val: int
     dropped: dict[str, int]  # training crops not used, by reason
     steps: int
-    seconds: float  # of training, evaluations left out
+    seconds: float  # training time, without evaluations
     crops_per_second: float
-    waiting: float  # share of that time in which no batch was ready
+    waiting: float  # fraction of that time spent waiting for a batch
     loss: float
     best_step: int
     scores: dict[str, float]  # of the best checkpoint
@@ -51,20 +51,20 @@ class FinetuneSummary:
 
 @dataclass(frozen=True)
 class Material:
-    """What a run learns from: its image encoder (None: the released vit) and word images, one list for each option."""
+    """What a run trains on: word images, a list for each --train, and the image encoder (None: the released ViT)."""
 
     train: Sequence[Sequence[Labelled]]
     val: Sequence[Labelled]
     space: Space | None = None
     tower: ImageEncoder | None = None
-    tokens: CachedTokens | None = None  # of all pictures, where the encoder is frozen
+    tokens: CachedTokens | None = None  # of all pictures, if the encoder is frozen
 
 
 def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], None]) -> FinetuneSummary:
     """Train a recogniser and write its run folder.
 
-    Raises WrongUse for options that contradict each other or name what is not there, DptrError for data that cannot be
-    used, a loss that is not finite, or a write that fails; checkpoints written before stay.
+    Raises WrongUse for options that contradict each other or name something that does not exist, DptrError for unusable
+    data, a loss that is not finite, or a failed write; checkpoints already written are kept.
     """
     check(options)
     device = choose_device(options.device)
@@ -141,9 +141,10 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
 
 
 def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, RunConfig]:
-    """The recogniser a run begins with, and the configuration of the pre-trained run its decoder is from.
+    """The recogniser that training starts from, and the configuration of the pre-trained run behind its decoder.
 
-    WrongUse if that run is of another space than the tower, or its decoder has no permutations and some are asked for.
+    Raises WrongUse if that run is from a different space than the image tower, or if permutations are asked for and its
+    kind of decoder has none.
     """
     decoder, init, _ = load_run(options.init)
     shape = decoder.config
@@ -179,7 +180,7 @@ def _batches(
     broken: dict[int, str],
     start: int,
 ) -> Generator[CropBatch, None, None]:
-    """The run's batches from number `start` on."""
+    """Yield the run's batches from number `start` on."""
     epochs = (schedule(training, weights, options.batch, options.seed, epoch) for epoch in count())
     numbers: Iterator[Any] = islice(chain.from_iterable(epochs), start, None)
     if material.tokens:
@@ -191,7 +192,9 @@ def _batches(
         if len(batch):
             yield batch
         elif len(broken) == len(training):
-            raise WrongUse(f"none of {len(training):,} training crops is a picture: {next(iter(broken.values()))}.")
+            raise WrongUse(
+                f"none of the {len(training):,} training crops can be read as a picture: {next(iter(broken.values()))}."
+            )
 
 
 def _describe(
@@ -205,9 +208,11 @@ def _describe(
     parts = {"image encoder": recogniser.encoder, "FMU": recogniser.fmu, "decoder": recogniser.decoder}
     sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f} M" for name, part in parts.items())
     (H, W), (rows, columns) = recogniser.config.vision.image_size, recogniser.config.vision.grid
-    say(f"{len(training):,} crops to train on in {len(training.sets)} sets, {len(val):,} to watch")
+    say(f"{len(training):,} training crops in {len(training.sets)} sets, {len(val):,} validation crops")
     say(f"pictures of {H} x {W}, {rows} x {columns} tokens; {sizes}")
-    encoder = "frozen, its tokens from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
+    encoder = (
+        "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
+    )
     decoder = "from scratch" if options.scratch else f"from {options.init}"
     say(f"image encoder {encoder}; decoder {decoder}, learning rate {options.rate:.3g}")
-    say(f"{pace.steps:,} steps of {options.batch}, {pace.device.type}, {pace.precision}, into {options.out}")
+    say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")

@@ -1,7 +1,7 @@
 """The training loop that pre-training and fine-tuning share: steps, reports, evaluations, checkpoints.
 
-All that is drawn in a step (orders, perturbation, dropout) is a function of (seed, step, rank), and a checkpoint holds
-the rest, so a run that was stopped anywhere goes on as if it had not been.
+Everything random in a step (permutations, perturbation, dropout) is a function of (seed, step, rank), and a checkpoint
+holds the rest of the state. So a run that was stopped at any step continues as if it had not been.
 """
 
 import math
@@ -25,30 +25,28 @@ from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
-AGREE_EVERY = 10  # steps between looking whether any rank was asked to stop
-SAVE_EVERY = 500  # steps between checkpoints, where evaluations are further apart
-EARLIER = ["(before the run was continued)"]  # words that this process has not seen
+AGREE_EVERY = 10  # steps between checks whether any rank was asked to stop
+SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
+EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
 
 
 class Batch(Protocol):
-    """What a step trains on: as long as it has words."""
+    """What a step trains on; its length is its number of words."""
 
     @property
     def number(self) -> int:
-        """Of this batch in the run, from 0."""
+        """The number of this batch in the run, from 0."""
 
     @property
     def labels(self) -> Iterable[str]:
-        """Its words, kept until the next report in case the loss is not finite."""
+        """Its words, kept until the next report so that the error for a loss that is not finite can name them."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class Found:
-    """An evaluation: figures for the log, the ones that choose the best checkpoint, a line for a person, and what
-    was read of each held-out word.
-    """
+    """An evaluation: figures for the log, the rank that picks the best checkpoint, a line to print, all readings."""
 
     scores: dict[str, float]
     rank: tuple[float, ...]  # larger is better
@@ -60,11 +58,11 @@ class Found:
 class Progress:
     """How far a run has come."""
 
-    step: int = 0  # done
+    step: int = 0  # steps done
     drawn: int = 0  # batches taken
     loss: float = math.nan  # mean since the last report
-    seconds: float = 0.0  # of training, evaluations left out
-    waiting: float = 0.0  # of these, seconds in which no batch was ready
+    seconds: float = 0.0  # training time, without evaluations
+    waiting: float = 0.0  # seconds of that time spent waiting for a batch
     words: int = 0
     best_step: int = 0
     best_rank: tuple[float, ...] | None = None  # of the best checkpoint
@@ -72,7 +70,7 @@ class Progress:
 
 
 B = TypeVar("B", bound=Batch)
-Loss = Callable[[B], tuple[Tensor, Tensor]]  # the mean over a batch's predictions, and how many these are
+Loss = Callable[[B], tuple[Tensor, Tensor]]  # the mean loss over a batch's predictions, and their number
 
 
 @dataclass
@@ -87,7 +85,7 @@ class _Since:
 
 
 class Loop:
-    """One run's training. `groups` are the optimizer's, as `Step` takes them."""
+    """Trains one run. `groups` are the optimizer's parameter groups, as `Step` takes them."""
 
     def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Recorder) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
@@ -102,10 +100,10 @@ class Loop:
     def train(
         self, batches: Callable[[int], Generator[B, None, None]], loss: Loss[B], evaluate: Callable[[], Found]
     ) -> Progress:
-        """All steps that are left; `batches` gives the run's batches from a number on.
+        """Take the remaining steps; `batches(n)` gives the run's batches from number n on.
 
-        Raises DptrError, naming the step, its words and the last checkpoint, when the loss is not finite; Stopped when
-        a signal asked for it, after a checkpoint was written.
+        Raises DptrError, naming the step, its words and the last checkpoint, if the loss is not finite; Stopped, after
+        writing a checkpoint, if a signal asked the run to stop.
         """
         steps, every = self.pace.steps, self.pace.eval_every
         compute = self.ranks.wrapped(self.model, loss)
@@ -138,7 +136,9 @@ class Loop:
                     self._save()
                 if self._asked(request) and step < steps:
                     self._save()
-                    raise Stopped(f"stopped at step {step:,} of {steps:,}: the same command goes on.", request.signal)
+                    raise Stopped(
+                        f"stopped at step {step:,} of {steps:,}: run the same command to continue.", request.signal
+                    )
                 if evaluating:
                     since.began = time.perf_counter()
         best = progress.best_step, progress.best_rank, progress.best_scores
@@ -163,14 +163,14 @@ class Loop:
         share = self._utilisation.share(since.seen / seconds)
         if share is not None:
             figures["utilisation"] = share
-            text += f", {share:.0%} of the matrix rate"
+            text += f", {share:.0%} of the machine's matmul rate"
         self.run.log(step, "train", figures)
         bar.set_postfix_str(text, refresh=False)
         self._since.losses, self._since.labels = [], []
         self._since.seen, self._since.waited, self._since.began = 0, 0.0, time.perf_counter()
 
     def _means(self) -> list[float]:
-        """The losses since the last report, over all ranks: where training waits for the device."""
+        """The losses since the last report, averaged over all ranks. This is where training waits for the device."""
         return (
             (self.ranks.sum(torch.stack(self._since.losses)) / self.ranks.size).tolist() if self._since.losses else []
         )
@@ -221,7 +221,7 @@ class Loop:
         self._since = _Since(losses, [EARLIER] * len(losses), 0.0, training["seen"])
 
     def _asked(self, request: Request) -> bool:
-        """Whether to stop now. Ranks stop at the same step, whichever of them was asked."""
+        """Whether to stop now. All ranks stop at the same step, whichever of them was asked."""
         if self.ranks.size == 1:
             return bool(request.signal)
         if self.progress.step % AGREE_EVERY:

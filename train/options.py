@@ -1,4 +1,4 @@
-"""How options are declared: once, as the fields of a dataclass. The command line and a run's config.json follow."""
+"""Options are declared once, as dataclass fields; the command line and a run's config.json are made from them."""
 
 from collections.abc import Iterable
 from dataclasses import MISSING, field
@@ -13,26 +13,29 @@ FIRST, DATA, LENGTH, MODEL, PERTURBATION, MACHINE = PANELS
 def option(
     help: str, panel: str, default: Any = MISSING, *, flag: str | None = None, env: str | None = None, instead: str = ""
 ) -> Any:
-    """A field that is an option as well: its help, its panel, and its flag where the name does not give it.
+    """A dataclass field that is also an option: its help, its panel, and its flag if the name does not give it.
 
-    Without a default it must be given. `env` names the environment variable that stands in for it, `instead` the option
-    that it is an alternative to.
+    Without a default the option is required. `env` names an environment variable that can supply it, `instead` the
+    option that it is an alternative to.
     """
     more: dict[str, Any] = {"default_factory": list} if default == [] else {"default": default}
     return field(**more, metadata={"help": help, "panel": panel, "flag": flag, "env": env, "instead": instead})
 
 
 def released_rate(batch: int) -> float:
-    """Peak learning rate of the released code, whose batches had 384 words, for another batch."""
+    """Peak learning rate of the released code, scaled from its batch of 384 words to this `batch`."""
     return float(7e-4 * 2**0.5 * batch / 256)
 
 
 def check_counts(options: Any, given: Iterable[str], may_be_open: Iterable[str]) -> None:
-    """WrongUse for an option that is not more than 0, or for an odd number of permutations."""
+    """Raise WrongUse for an option that is not more than 0, or for an odd number of permutations other than 1.
+
+    Options in `may_be_open` may also be None.
+    """
     given = list(given)
     for name in (*given, *may_be_open):
         value = getattr(options, name)
         if (value is not None or name in given) and value <= 0:
             raise WrongUse(f"--{name.replace('_', '-')} must be more than 0, not {value}.")
     if options.permutations not in (None, 1) and options.permutations % 2:
-        raise WrongUse(f"--permutations is 1, or even because they come in mirrored pairs, not {options.permutations}.")
+        raise WrongUse(f"--permutations come in mirrored pairs: give 1 or an even number, not {options.permutations}.")

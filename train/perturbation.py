@@ -1,7 +1,7 @@
-"""ORP, Offline Randomized Perturbation: photograph tokens added to text memories, drawn on the device.
+"""ORP, Offline Randomized Perturbation: adds photograph tokens, drawn on the device, to text memories.
 
-F_p = F_t + λ · crop(I(x)) (DPTR, arXiv 2408.05706): each sample gets another photograph, each row another token of it.
-Only in training, never in evaluation.
+F_p = F_t + λ · crop(I(x)) (DPTR, arXiv 2408.05706): each sample gets its own photograph, and each row its own token of
+it. Used only in training, never in evaluation.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ from train.pretrain_options import PretrainOptions
 
 
 class Perturbation:
-    """What every perturbation can do. This one leaves memories as the encoder gave them."""
+    """The interface of every perturbation. This one leaves memories as the encoder gave them."""
 
     def __call__(self, memory: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Memory (B, M, D), perturbed; what is drawn comes from `generator`, or from torch's own."""
+        """Memory (B, M, D), perturbed; random numbers come from `generator`, by default torch's global one."""
         return memory
 
     def describe(self) -> str:
-        """A line for a person."""
+        """One line to print."""
         return "no perturbation (no --bank)"
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,24 +33,24 @@ class Perturbation:
 
 
 class ORP(Perturbation):
-    """Adds tokens of photographs: a bank (N, T, D) float16 on the training device, and the strength λ."""
+    """Adds photograph tokens from a bank (N, T, D) float16 on the training device, with strength λ."""
 
     def __init__(
         self, features: Tensor, strength: float, *, shared: bool = True, bank: str = "", memory_norm: float = 1.0
     ) -> None:
-        """`shared`: the drawn token positions are the same for the whole batch (as released), else drawn a sample.
+        """`shared`: the whole batch uses the same token positions (as released); otherwise each sample draws its own.
 
-        `bank` and `memory_norm`, the mean L2 norm of memory rows, are what the perturbation is described with.
+        `bank` (its name) and `memory_norm` (the mean L2 norm of memory rows) only serve to describe the perturbation.
         """
         self.features, self.strength, self.shared = features, strength, shared
         self.bank, self.memory_norm = bank, memory_norm
         self.bank_norm = sampled_row_norm(features)
 
     def draw(self, B: int, M: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Photographs (B,), and token positions (M,) if shared, else (B, M).
+        """Draw photographs (B,), and token positions (M,) if shared, else (B, M).
 
-        Photographs are distinct while the bank lasts and then begin anew; positions of a sample are distinct while the
-        tokens of a photograph last and then begin anew.
+        No photograph is repeated before the whole bank has been drawn, and no position of a sample before all tokens of
+        a photograph have.
         """
         N, T, _ = self.features.shape
         device = self.features.device
@@ -59,13 +59,13 @@ class ORP(Perturbation):
         return photographs, positions[0] if self.shared else positions
 
     def __call__(self, memory: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Memory (B, M, D) perturbed on all rows, in its own dtype."""
+        """Memory (B, M, D) with every row perturbed, in its own dtype."""
         photographs, positions = self.draw(memory.shape[0], memory.shape[1], generator)
         noise = self.features[photographs[:, None], positions]  # (B, M, D)
         return memory + self.strength * noise.to(memory.dtype)
 
     def describe(self) -> str:
-        """A line for a person: what is added, and how far it moves rows."""
+        """One line to print: what is added, and how far it moves rows."""
         photographs, tokens, _ = self.features.shape
         return (
             f"perturbation: {photographs:,} photographs of {tokens} tokens, λ = {self.strength:.4g}, which moves rows "
@@ -74,7 +74,7 @@ class ORP(Perturbation):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For config.json: λ as such and as a share of the memories' norm."""
+        """For config.json: λ itself and as a fraction of the memories' norm, among others."""
         photographs, tokens, _ = self.features.shape
         return {
             "bank": self.bank,
@@ -93,17 +93,17 @@ class ORP(Perturbation):
 
 
 def of(options: PretrainOptions, space: Space, loader: MemoryLoader, words: Words) -> Perturbation:
-    """The perturbation that the options ask for, measured on a sample of `words`.
+    """The perturbation that the options ask for; the memories' norm is measured on a sample of `words`.
 
-    WrongUse for a bank that is not there, DptrError for one whose features cannot be added to the memories.
+    Raises WrongUse for a bank that does not exist, DptrError for one whose features cannot be added to the memories.
     """
     if options.bank is None:
         return Perturbation()
     features = torch.from_numpy(space.existing_bank(options.bank).features())
     if loader.width != features.shape[-1]:
         raise DptrError(
-            f"bank '{options.bank}' has {features.shape[-1]} values a token and the memories {loader.width}: this "
-            "encoder's image and text features cannot be added, so pre-train without --bank."
+            f"bank '{options.bank}' has {features.shape[-1]} values per token but memory rows have {loader.width}, so "
+            "this encoder's image and text features cannot be added: pre-train without --bank."
         )
     memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // 1000))))
     norm = mean_row_norm(memory if mask is None else memory[mask])
@@ -114,7 +114,7 @@ def of(options: PretrainOptions, space: Space, loader: MemoryLoader, words: Word
 
 
 def _shuffled(rows: int, size: int, count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """(rows, count): in each row as many random orders of 0..size - 1 as it takes, end to end."""
+    """(rows, count): each row holds as many random orders of 0..size - 1 as it takes, end to end."""
     rounds = -(-count // size)
     orders = torch.rand(rows, rounds, size, device=device, generator=generator).argsort(-1)
     return orders.view(rows, rounds * size)[:, :count]

@@ -1,7 +1,7 @@
 """Pre-trains a decoder on cached text memories: `dptr pretrain --corpus NAME --bank NAME --out RUN`.
 
-Each step: a batch of words and their memories, memories perturbed with photograph tokens (ORP), the decoder's loss,
-AdamW. CLIP takes no part. At intervals held-out words are read from unperturbed memories.
+Each step takes a batch of words, perturbs their memories with photograph tokens (ORP), computes the decoder's loss and
+updates the weights with AdamW. CLIP is not involved. At intervals, held-out words are read from unperturbed memories.
 """
 
 from collections.abc import Callable
@@ -35,13 +35,13 @@ from train.step import Pace
 
 @dataclass(frozen=True)
 class PretrainSummary:
-    """How a run ended."""
+    """The outcome of a pre-training run."""
 
     run: str
-    words: int  # to train on
+    words: int  # training words
     held_out: int
     steps: int
-    seconds: float  # of training, evaluations left out
+    seconds: float  # training time, without evaluations
     words_per_second: float
     loss: float
     best_step: int
@@ -51,8 +51,8 @@ class PretrainSummary:
 def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSummary:
     """Train a decoder and write its run folder.
 
-    Raises WrongUse for options that contradict each other or name what is not there, DptrError for a cache that cannot
-    be used, a loss that is not finite, or a write that fails; checkpoints written before stay.
+    Raises WrongUse for options that contradict each other or name something that does not exist, DptrError for an
+    unusable cache, a loss that is not finite, or a failed write; checkpoints already written are kept.
     """
     check(options)
     kind = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
@@ -61,7 +61,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         say = _silent
     if options.batch % ranks.size:
         raise WrongUse(
-            f"a --batch of {options.batch} cannot be shared by {ranks.size} ranks: choose a multiple of them."
+            f"a --batch of {options.batch} cannot be split evenly among {ranks.size} ranks: choose a multiple."
         )
     space = open_space(options.cache, options.space)
     charset = Charset(characters(options.charset))
@@ -69,8 +69,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
         raise DptrError(
-            f"of {len(words):,} words {len(held_out):,} are held out and {len(training):,} left to train on: "
-            "neither may be none, so give more words or another --held-out."
+            f"of {len(words):,} words, {len(held_out):,} are held out and {len(training):,} are left to train on, but "
+            "there must be some of both: use more words, or change --held-out."
         )
     loader = MemoryLoader(space, device, options.zero_memory)
     shape, pace = resolve(options, replace(kind, characters=charset.characters), loader, ranks, len(training))
@@ -79,7 +79,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     perturbation = perturbation_of(options, space, loader, training)
     asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
     name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
-    say(f"memories {name}: {why}")
+    say(f"reader {name}: {why}")
     reader = open_reader(name, loader.reader, training, device)
     rate = options.lr or released_rate(options.batch)
     resolved = {
@@ -107,9 +107,9 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         f"learning rate {rate:.3g}, {device.type}, {pace.precision}, into {options.out}"
     )
     if ranks.size > 1:
-        say(f"{ranks.size} ranks, each with {options.batch // ranks.size} words of a step")
+        say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
     if run.state:
-        say(f"going on from step {run.state['step']:,}")
+        say(f"continuing from step {run.state['step']:,}")
     plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
     loop = Loop("pretrain", decoder, [{"params": list(decoder.parameters()), "peak": rate}], pace, run)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
@@ -144,11 +144,11 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 def resolve(
     options: PretrainOptions, kind: DecoderConfig, loader: MemoryLoader, ranks: Ranks, words: int
 ) -> tuple[DecoderConfig, Pace]:
-    """What was left open, filled in. WrongUse where it does not fit together."""
+    """Fill in the options that were left open. Raises WrongUse if the width is not a multiple of the heads."""
     width = options.width or loader.width
     heads = options.heads or max(1, width // 64)
     if width % heads:
-        raise WrongUse(f"a width of {width} cannot be shared by {heads} heads: choose --heads that divide it.")
+        raise WrongUse(f"a width of {width} cannot be split into {heads} heads: choose --heads that divides it.")
     steps = options.steps or max(1, round(-(-words // options.batch) * options.epochs))
     every = options.eval_every or max(1, steps // 10)
     precision = choose_precision(options.precision, loader.device)

@@ -11,68 +11,72 @@ READERS = ("auto", "resident", "mapped", "streamed")
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """What a person may choose of a pre-training run. None: it follows from other options, as the help says."""
+    """The options of a pre-training run. None: derived from other options, as the help says."""
 
-    corpus: list[str] = option("Corpus to train on; give it again for another.", FIRST)
-    out: Path = option("Folder of the run.", FIRST)
+    corpus: list[str] = option("Corpus to train on; repeatable.", FIRST)
+    out: Path = option("Folder to write the run to.", FIRST)
     bank: str | None = option("Bank whose photographs perturb the memories (default: no perturbation).", FIRST, None)
-    epochs: float = option("How often each word is seen.", FIRST, 20.0)
-    depth: int = option("Layers of the decoder.", FIRST, 6)
+    epochs: float = option("Passes over the training words.", FIRST, 20.0)
+    depth: int = option("Number of decoder layers.", FIRST, 6)
 
-    cache: Path = option("Folder of the cache.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
-    space: str | None = option("Space, where a cache holds several: the start of its name.", DATA, None)
-    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that holds them.", DATA, "94")
-    held_out: float = option("Share of words kept from training, by a hash of the word.", DATA, 0.05)
+    cache: Path = option("Cache folder.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
+    space: str | None = option("Space, if the cache has several: its name or the start of it.", DATA, None)
+    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that lists them.", DATA, "94")
+    held_out: float = option("Fraction of words to hold out from training, by a hash of the word.", DATA, 0.05)
 
-    steps: int | None = option("Steps, instead of --epochs.", LENGTH, None, instead="epochs")
-    batch: int = option("Words in a step.", LENGTH, 384)
+    steps: int | None = option("Number of steps, instead of --epochs.", LENGTH, None, instead="epochs")
+    batch: int = option("Words per step.", LENGTH, 384)
     lr: float | None = option("Peak learning rate (default: 7e-4 √2 batch / 256).", LENGTH, None)
-    ema: float = option("Decay of the weights' moving average, which is then evaluated and kept; 0: none.", LENGTH, 0.0)
-    eval_every: int | None = option("Steps between evaluations (default: a tenth of all).", LENGTH, None)
-    eval_words: int = option("Held-out words read at each evaluation, at most.", LENGTH, 1000)
+    ema: float = option(
+        "Decay of a moving average of the weights, which is evaluated and kept as best; 0: none.", LENGTH, 0.0
+    )
+    eval_every: int | None = option("Steps between evaluations (default: a tenth of the run).", LENGTH, None)
+    eval_words: int = option("Maximum number of held-out words to read per evaluation.", LENGTH, 1000)
     resume: str = option(
-        "auto: go on with the run in --out; never; or a run or checkpoint to go on from.", LENGTH, "auto"
+        "auto: continue the run in --out, if any; never; or the run or checkpoint to continue from.", LENGTH, "auto"
     )
 
     decoder: str = option("Kind of decoder: parseq, nrtr, abinet or ctc.", MODEL, "parseq")
-    width: int | None = option("Width of the decoder (default: the memories').", MODEL, None)
-    heads: int | None = option("Attention heads (default: one for each 64 of width).", MODEL, None)
-    dropout: float = option("Dropout.", MODEL, 0.1)
-    permutations: int | None = option("Orders in which parseq predicts a batch's characters (default: 6).", MODEL, None)
-    zero_memory: bool = option("Zeros for memories, so that only the language is learnt: a control.", MODEL, False)
+    width: int | None = option("Decoder width (default: that of the memories).", MODEL, None)
+    heads: int | None = option("Number of attention heads (default: width / 64).", MODEL, None)
+    dropout: float = option("Dropout probability.", MODEL, 0.1)
+    permutations: int | None = option("Number of permutations per batch for parseq (default: 6).", MODEL, None)
+    zero_memory: bool = option("Replace memories with zeros, as a control: only the language is learnt.", MODEL, False)
 
-    orp: float | None = option("λ: how strongly photographs perturb (default: 0.1).", PERTURBATION, None)
+    orp: float | None = option("λ, the strength of the perturbation (default: 0.1).", PERTURBATION, None)
     orp_relative: float | None = option(
-        "λ as a share of the memories' row norm, instead of --orp.", PERTURBATION, None, instead="orp"
+        "Strength as a fraction of the memories' row norm, instead of --orp.", PERTURBATION, None, instead="orp"
     )
-    orp_positions: str = option("Image tokens: shared by the batch, or drawn for each sample.", PERTURBATION, "shared")
+    orp_positions: str = option(
+        "shared: the batch uses the same image tokens; sample: each sample draws its own.", PERTURBATION, "shared"
+    )
 
-    seed: int = option("Seed of weights, order, permutations and perturbation.", MACHINE, 0)
-    reader: str = option("How memories are read: resident, mapped or streamed; auto: by their size.", MACHINE, "auto")
-    precision: str = option("fp32 or bf16; auto: bf16 where the processor multiplies it natively.", MACHINE, "auto")
-    device: str = option("cpu, cuda or cuda:N; auto: the GPU if there is one.", MACHINE, "auto")
+    seed: int = option("Random seed for weights, data order, permutations and perturbation.", MACHINE, 0)
+    reader: str = option("How to read memories: resident, mapped, streamed, or auto: by their size.", MACHINE, "auto")
+    precision: str = option("fp32, bf16, or auto: bf16 if the hardware supports it natively.", MACHINE, "auto")
+    device: str = option("cpu, cuda, cuda:N, or auto: the GPU if there is one.", MACHINE, "auto")
 
     @property
     def strength(self) -> float:
-        """λ as given."""
+        """λ as given, or its default."""
         return 0.1 if self.orp is None else self.orp
 
 
 def check(options: PretrainOptions) -> None:
-    """WrongUse for options that are missing, out of range or contradict each other."""
+    """Raise WrongUse for options that are missing, out of range or contradict each other."""
     if options.orp is not None and options.orp_relative is not None:
-        raise WrongUse("--orp is λ itself and --orp-relative a share of the memory's norm: give one of them.")
+        raise WrongUse("--orp and --orp-relative both set the strength of the perturbation: give only one of them.")
     if options.bank is None and (options.orp or options.orp_relative):
-        raise WrongUse("a perturbation needs photographs: name a --bank, made with dptr embed-images.")
+        raise WrongUse("a perturbation needs photographs: give a --bank made with dptr embed-images.")
     if options.orp_positions not in ("shared", "sample"):
-        raise WrongUse(f"--orp-positions is 'shared' or 'sample', not '{options.orp_positions}'.")
+        raise WrongUse(f"--orp-positions must be 'shared' or 'sample', not '{options.orp_positions}'.")
     if options.reader not in READERS:
-        raise WrongUse(f"--reader is one of {', '.join(READERS)}, not '{options.reader}'.")
+        raise WrongUse(f"--reader must be one of {', '.join(READERS)}, not '{options.reader}'.")
     given = ("depth", "batch", "epochs", "eval_words")
     check_counts(options, given, ("width", "heads", "permutations", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:
-        raise WrongUse(f"--held-out is a share between 0 and 1, not {options.held_out}.")
+        raise WrongUse(f"--held-out must be above 0 and below 1, not {options.held_out}.")
     if not 0 <= options.ema < 1:
-        raise WrongUse(f"--ema is a decay from 0 to below 1, not {options.ema}.")
+        raise WrongUse(f"--ema must be at least 0 and below 1, not {options.ema}.")
     if not 0 <= options.dropout < 1:
-        raise WrongUse(f"--dropout is a share from 0 to below 1, not {options.dropout}.")
+        raise WrongUse(f"--dropout must be at least 0 and below 1, not {options.dropout}.")

@@ -1,7 +1,7 @@
-"""The processes that train one model together, as `torchrun ... cli.py pretrain ...` starts them; usually only one.
+"""The processes that train one model together, started by `torchrun ... cli.py pretrain ...`; usually just one.
 
 Each rank takes its share of every batch; gradients are averaged while they are computed (DistributedDataParallel).
-Rank 0 alone writes and speaks.
+Only rank 0 writes files and prints.
 """
 
 import os
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-PATIENCE = timedelta(hours=12)  # for the others while rank 0 evaluates
+PATIENCE = timedelta(hours=12)  # how long other ranks wait while rank 0 evaluates
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many this process is."""
+    """The rank of this process, and the number of ranks."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks of tensors of one shape, on each of them; does not wait for a GPU."""
+        """The sum of a tensor over all ranks, on each of them; its shape must agree. Does not wait for a GPU."""
         if self.size > 1:
             values = values.clone()
             distributed.all_reduce(values)
@@ -45,17 +45,17 @@ class Ranks:
         return values[0]
 
     def leave(self) -> None:
-        """End the group, so that processes end without waiting for each other."""
+        """Leave the process group, so that processes exit without waiting for each other."""
         if self.size > 1:
             distributed.destroy_process_group()
 
     def wrapped(self, model: nn.Module, loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """`loss`, after whose backward pass every rank has the mean of all ranks' gradients of `model`."""
+        """`loss`, wrapped so that its backward pass averages the gradients of `model` over all ranks."""
         return loss if self.size == 1 else DistributedDataParallel(_Loss(model, loss))
 
 
 class _Loss(nn.Module):
-    """DistributedDataParallel wants the loss to be a module's forward pass."""
+    """DistributedDataParallel needs the loss to be a module's forward pass."""
 
     def __init__(self, model: nn.Module, loss: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ class _Loss(nn.Module):
 
 
 def join(device: torch.device) -> tuple[Ranks, torch.device]:
-    """This process's rank and device, from what torchrun put into the environment; one rank without it.
+    """This process's rank and device, from the environment that torchrun sets; without it, a single rank.
 
-    Of several GPUs a rank takes the one of its number on this machine.
+    With several GPUs, each rank takes the one numbered by its local rank.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:

@@ -1,4 +1,4 @@
-"""A run folder being written: configuration, figures, checkpoints; and what a run that was stopped goes on from."""
+"""Writes a run folder: configuration, metrics and checkpoints; and finds the checkpoint to resume a run from."""
 
 import io
 import json
@@ -15,22 +15,22 @@ from train.reading.result import Reading, worst_first
 from train.run import load_file, run_config, step_of, steps_of
 from train.run_config import RunConfig
 
-KEEP = 3  # checkpoints to go on from
+KEEP = 3  # checkpoints to resume from
 ALONE = Ranks()
 
 
 class Recorder:
-    """A run folder being written. `state` is what to go on from, None for a run that begins.
+    """Writes a run folder. `state` is the checkpoint to resume from, None for a new run.
 
-    Ranks beyond the first read, and write nothing.
+    Ranks other than the first only read.
     """
 
     def __init__(self, folder: Path, config: RunConfig, resume: str = "never", ranks: Ranks = ALONE) -> None:
-        """Make or continue the folder.
+        """Create the folder, or continue the run in it.
 
-        `resume` is "auto" (continue what is there, if anything is), "never", or a run or checkpoint to go on from.
-        WrongUse for a checkpoint that does not exist, a run of another configuration, or one that is finished, which is
-        never written over.
+        `resume` is "auto" (continue the run in the folder, if any), "never", or a run or checkpoint to continue from.
+        Raises WrongUse for a checkpoint that does not exist, a run with a different configuration, or a finished run,
+        which is never overwritten.
         """
         self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config.to_dict())), ranks
         path = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
@@ -57,24 +57,24 @@ class Recorder:
             self._board.add_scalar(f"{group}/{name}", value, step)
 
     def save(self, model: nn.Module, step: int, scores: dict[str, float], training: dict[str, Any]) -> None:
-        """Write a checkpoint to go on from, whole or not at all, and drop the oldest beyond KEEP."""
+        """Write a checkpoint to resume from, completely or not at all, and delete all but the newest KEEP."""
         self._write(f"step-{step:08}.pt", model, step, scores, {"training": training})
         for path in steps_of(self.folder)[:-KEEP]:
             path.unlink(missing_ok=True)
 
     def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[Reading]) -> None:
-        """Write the weights that read best, and what they read, the worst first."""
+        """Write the weights that read best, and their readings, worst first."""
         self._write("best.pt", model, step, scores, {})
         rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
         lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 
     def newest(self) -> Path | None:
-        """The last checkpoint to go on from."""
+        """The newest checkpoint to resume from."""
         return next(reversed(steps_of(self.folder)), None)
 
     def close(self) -> None:
-        """Draw the curves and let go of the files."""
+        """Draw the curves and close the files."""
         if self._ranks.first:
             self._board.close()
             draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
@@ -86,7 +86,7 @@ class Recorder:
         write_whole(self.folder / name, memory.getbuffer())
 
     def _forget_after(self, step: int) -> None:
-        """Lines and checkpoints that a run which was killed wrote beyond where it goes on."""
+        """Delete metrics and checkpoints that a killed run wrote after `step`, where it resumes."""
         path = self.folder / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of_line(line) <= step]
@@ -97,7 +97,7 @@ class Recorder:
 
 
 def run_reader(folder: Path) -> str | None:
-    """How the run in a folder reads memories, if there is one, so that it goes on in the same order."""
+    """The reader of the run in a folder, if there is one, so that the run continues in the same order."""
     return run_config(folder).machine.get("reader") if (folder / "config.json").exists() else None
 
 
@@ -109,7 +109,7 @@ def _step_of_line(line: str) -> float:
 
 
 def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
-    """What a run in `folder` goes on from. Raises as Recorder does."""
+    """The checkpoint that a run in `folder` resumes from. Raises as Recorder does."""
     exists = (folder / "config.json").exists()
     if resume == "never" and exists:
         raise WrongUse(f"{folder} already holds a run: choose another --out, or delete it.")
@@ -117,29 +117,29 @@ def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
         return None
     source = folder if resume == "auto" else Path(resume)
     if not source.exists():
-        raise WrongUse(f"there is no run or checkpoint {source} to go on from.")
+        raise WrongUse(f"there is no run or checkpoint {source} to continue from: check --resume.")
     if resume != "auto" and exists and source.absolute() not in (folder.absolute(), *folder.absolute().glob("*.pt")):
-        raise WrongUse(f"{folder} already holds another run: choose another --out to go on from {source}.")
+        raise WrongUse(f"{folder} already holds another run: choose another --out to continue from {source}.")
     before = run_config(source if source.is_dir() else source.parent)
     differing = before.differences(config)
     if differing:
         raise WrongUse(
-            f"{source} is a run of another configuration (that run / this command): {'; '.join(differing)}. "
-            "Choose another --out, or the same options to go on."
+            f"{source} is a run with a different configuration (that run / this command): {'; '.join(differing)}. "
+            "Choose another --out, or use the same options to continue it."
         )
     path = next(reversed(steps_of(source)), None) if source.is_dir() else source
     if path is None and resume != "auto":
-        raise WrongUse(f"{source} has no checkpoint to go on from.")
+        raise WrongUse(f"{source} has no checkpoint to continue from: check --resume.")
     if path and step_of(path) >= config.resolved["steps"]:
-        raise WrongUse(f"{source} already holds a run, which is finished: choose another --out.")
+        raise WrongUse(f"{source} already holds a finished run: choose another --out.")
     return path
 
 
-HELD_OUT = {"word_accuracy": "words right", "ignoring_case": "ignoring case", "ned": "1-NED", "accuracy_36": "36"}
+HELD_OUT = {"word_accuracy": "word accuracy", "ignoring_case": "ignoring case", "ned": "1-NED", "accuracy_36": "36"}
 
 
 def draw_curves(metrics: Path, out: Path) -> None:
-    """Draw what metrics.jsonl holds into a PNG; nothing if it holds no line of training."""
+    """Plot metrics.jsonl as a PNG; does nothing while it has no training metrics."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     train, held_out = ([line for line in lines if line["group"] == group] for group in ("train", "held_out"))
     if not train:

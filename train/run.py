@@ -1,13 +1,13 @@
-"""A run: a folder with one training run, as it is read; recorder.py writes it.
+"""Reads a run: a folder that holds one training run; recorder.py writes it.
 
 RUN/
     config.json       the resolved configuration: options as used, cache identity, decoder shape, software versions
-    metrics.jsonl     one line a report: training loss and rate, or scores on held-out words
-    best.pt           weights that read held-out words best, with step, scores and configuration
-    step-00000500.pt  the last checkpoints: the same and all that it takes to go on
-    held-out.tsv      held-out words and what best.pt reads, the worst first
-    curves.png        the figures of metrics.jsonl, drawn at the end
-    tensorboard/      the same figures for TensorBoard
+    metrics.jsonl     one line per report: training loss and speed, or scores on held-out words
+    best.pt           the weights that read held-out words best, with step, scores and configuration
+    step-00000500.pt  the latest checkpoints: the same, and all that is needed to resume
+    held-out.tsv      held-out words and what best.pt reads, worst first
+    curves.png        metrics.jsonl plotted, drawn at the end
+    tensorboard/      the same metrics for TensorBoard
 """
 
 import json
@@ -22,23 +22,23 @@ from models.decoders import TextDecoder, make
 from models.recogniser import Recogniser, RecogniserConfig
 from train.run_config import RunConfig
 
-LAST = "last.pt"  # asks for the newest of the checkpoints to go on from
+LAST = "last.pt"  # stands for the newest checkpoint to resume from
 
 
 def steps_of(folder: Path) -> list[Path]:
-    """The checkpoints to go on from, oldest first."""
+    """The checkpoints to resume from, oldest first."""
     return sorted(folder.glob("step-*.pt"))
 
 
 def step_of(path: Path) -> int:
-    """The step a checkpoint to go on from was written at."""
+    """The step at which a checkpoint to resume from was written."""
     return int(path.stem.removeprefix("step-"))
 
 
 def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]:
-    """What a run saved: model, step, scores, config. WrongUse if there is none, DptrError if it is damaged.
+    """Load a run's checkpoint: model, step, scores, config. LAST is the newest one to resume from.
 
-    LAST is the newest of those it goes on from.
+    Raises WrongUse if there is none, DptrError if it is damaged.
     """
     if not (folder / "config.json").exists():
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.")
@@ -49,20 +49,20 @@ def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """The same of a file that exists, with "training" if it can be gone on from."""
+    """The same from a file that exists; it has "training" as well if it can be resumed from."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"model", "step", "scores", "config"} - set(saved)
         if missing:
             raise KeyError(f"it has no {', '.join(missing)}")
         return dict(saved)
-    except Exception as error:  # zip, pickle and key errors all mean the same to a person
+    except Exception as error:  # zip, pickle and key errors all mean the same to the user
         raise _damaged(path, error) from error
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint of a run: its model in evaluation mode on the CPU (of a pre-trained run, the decoder alone)."""
+    """A run's checkpoint, with its model in evaluation mode on the CPU (for a pre-trained run, the decoder alone)."""
 
     run: Path
     model: TextDecoder | Recogniser
@@ -72,23 +72,23 @@ class Saved:
 
     @property
     def decoder(self) -> TextDecoder:
-        """What writes the text."""
+        """The decoder: the model itself, or the recogniser's."""
         return self.model.decoder if isinstance(self.model, Recogniser) else self.model
 
     @property
     def kind(self) -> str:
-        """What the model is, for a person."""
+        """What the model is, in words."""
         return "recogniser" if isinstance(self.model, Recogniser) else "pre-trained decoder"
 
 
 def load_model(folder: Path, checkpoint: str = "best.pt") -> Saved:
-    """A run's checkpoint. WrongUse if there is no such run or checkpoint, DptrError if it is damaged."""
+    """Load a run's model. Raises WrongUse if there is no such run or checkpoint, DptrError if it is damaged."""
     saved = load_checkpoint(folder, checkpoint)
     try:
         config = RunConfig.of(saved["config"])
         shape = config.model
         model = Recogniser(shape) if isinstance(shape, RecogniserConfig) else make(shape)
-        model.load_state_dict(saved["model"])  # strict: what is missing or unexpected is an error
+        model.load_state_dict(saved["model"])  # strict: missing or unexpected weights are an error
     except Exception as error:
         raise _damaged(folder / checkpoint, error) from error
     return Saved(folder, model.eval(), config, saved["step"], saved["scores"])
@@ -101,7 +101,7 @@ def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder, Ru
     """
     saved = load_model(folder, checkpoint)
     if isinstance(saved.model, Recogniser):
-        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+        raise WrongUse(f"{folder} is a fine-tuned run: name a run made by dptr pretrain instead.")
     return saved.model, saved.config, saved.step
 
 
@@ -117,22 +117,22 @@ def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recognis
 
 
 def pretrained_config(folder: Path) -> RunConfig:
-    """The configuration of a pre-trained run. WrongUse if there is no run, or it was fine-tuned."""
+    """The configuration of a pre-trained run. Raises WrongUse if there is no run, or if it was fine-tuned."""
     config = run_config(folder)
     if config.reads_pictures:
-        raise WrongUse(f"{folder} is a fine-tuned run, and this wants one of dptr pretrain.")
+        raise WrongUse(f"{folder} is a fine-tuned run: name a run made by dptr pretrain instead.")
     return config
 
 
 def run_config(folder: Path) -> RunConfig:
-    """The configuration of a run. WrongUse if there is no run, DptrError if it is damaged."""
+    """The configuration of a run. Raises WrongUse if there is no run, DptrError if it is damaged."""
     try:
         return RunConfig.of(json.loads((folder / "config.json").read_text()))
     except OSError as error:
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
-    except Exception as error:  # not JSON, or other keys
+    except Exception as error:  # not JSON, or unexpected keys
         raise _damaged(folder / "config.json", error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:
-    return DptrError(f"{path} is damaged or of another version: {' '.join(str(error).split())}")
+    return DptrError(f"{path} is damaged or from another version: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""config.json of a run: what was asked for, what that came to, and whose features the decoder knows."""
+"""A run's config.json: the options as given, the values derived from them, and the space the decoder was trained on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,22 +19,22 @@ from train.pretrain_options import PretrainOptions
 if TYPE_CHECKING:
     from cache.space import Space
 
-RENAMED = {"corpora": "corpus", "weights": "weight"}  # options, as the first layout of config.json named them
-# Options that change no loss, and those that the model's shape or the fingerprint says better
+RENAMED = {"corpora": "corpus", "weights": "weight"}  # option names in the first layout of config.json, and now
+# Options that do not affect the loss, and options that the model's shape already covers
 ELSEWHERE = {"cache", "out", "device", "resume", "reader", "workers"}
 SHAPES = {"decoder", "depth", "width", "heads", "dropout", "permutations", "charset", "image_size", "queries", "no_fmu"}
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decided a run, and where it ran."""
+    """Everything that determined a run, and where it ran."""
 
     options: PretrainOptions | FinetuneOptions  # as given
     model: DecoderConfig | RecogniserConfig
-    space_name: str  # of the memories that the decoder learnt to read
-    fingerprint: Fingerprint  # of the same
-    resolved: dict[str, Any]  # options that were left open, filled in, and what the data came to
-    machine: dict[str, Any]  # device, reader, versions: what decides no loss
+    space_name: str  # the space whose memories the decoder learnt to read
+    fingerprint: Fingerprint  # of that space
+    resolved: dict[str, Any]  # values for options that were left open, and figures of the data
+    machine: dict[str, Any]  # device, reader, versions: nothing that affects the loss
 
     @property
     def reads_pictures(self) -> bool:
@@ -42,8 +42,8 @@ class RunConfig:
         return isinstance(self.model, RecogniserConfig)
 
     def space(self, cache: Path | None = None) -> "Space":
-        """The space of the run's memories, in the cache it was trained from or in another. Raises as `check_space`."""
-        from cache.space import open_space, spaces  # takes h5py, which reading pictures does not need
+        """The space of the run's memories, in `cache` or the cache it was trained from. Raises as `check_space`."""
+        from cache.space import open_space, spaces  # imports h5py, which reading pictures does not need
 
         folder = cache or self.pretraining.cache
         space = next((s for s in spaces(folder) if s.digest == self.fingerprint.digest), None) or open_space(folder)
@@ -51,23 +51,23 @@ class RunConfig:
         return space
 
     def check_space(self, space: "Space") -> None:
-        """WrongUse, naming the fields, if the run was trained on features of another encoder than this space's."""
+        """Raise WrongUse, naming the fields that differ, if the run was not trained on the encoder of this space."""
         if self.fingerprint.digest != space.digest:
             differing = "; ".join(self.fingerprint.differences(space.fingerprint))
             raise WrongUse(
-                f"the run was trained on space {self.space_name} and this is {space.name}: features of two encoders "
-                f"never meet. They differ (the run's / this space's) in {differing}."
+                f"the run was trained on space {self.space_name} and this is {space.name}: features of different "
+                f"encoders cannot be mixed. They differ (the run's / this space's) in {differing}."
             )
 
     @property
     def pretraining(self) -> PretrainOptions:
-        """The options of a pre-trained run. WrongUse for a fine-tuned one."""
+        """The options of a pre-trained run. Raises WrongUse for a fine-tuned one."""
         if not isinstance(self.options, PretrainOptions):
-            raise WrongUse(f"{self.options.out} is a fine-tuned run, and this wants one of dptr pretrain.")
+            raise WrongUse(f"{self.options.out} is a fine-tuned run: name a run made by dptr pretrain instead.")
         return self.options
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line for whatever decides a loss and differs in `other`: `name (mine / other's)`."""
+        """One line for each setting that affects the loss and differs in `other`: `name (mine / other's)`."""
         mine, others = dict(_flat(self._deciding())), dict(_flat(other._deciding()))
         names = sorted({*mine, *others})
         return [f"{n} ({mine.get(n)} / {others.get(n)})" for n in names if mine.get(n) != others.get(n)]
@@ -93,7 +93,7 @@ class RunConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "RunConfig":
-        """Inverse of `to_dict`, and of the first layout. KeyError, TypeError or ValueError for anything else."""
+        """Inverse of `to_dict`; also reads the first layout. KeyError, TypeError or ValueError for anything else."""
         found = config if "options" in config else _first_layout(config)
         finetuned = "recogniser" in found
         model = RecogniserConfig.of(found["recogniser"]) if finetuned else DecoderConfig.of(found["decoder"])
@@ -105,14 +105,14 @@ class RunConfig:
 
 
 def options_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options in what a config.json holds, whichever its layout; what is no run's comes back as it is."""
+    """The options in the contents of a config.json of either layout; anything else is returned unchanged."""
     if "options" in config:
         return dict(config["options"])
     return dict(_first_layout(config)["options"]) if "versions" in config else config
 
 
 def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options stood beside what they came to, and what that was had their place: now each has its own."""
+    """Convert the first layout, in which options and the values derived from them shared one level."""
     rest = {RENAMED.get(name, name): value for name, value in config.items()}
     finetuned = "recogniser" in rest
     source = rest["pretrained"] if finetuned else rest
@@ -153,5 +153,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """The versions of the libraries that compute."""
     return {"dptr": __version__, "torch": str(torch.__version__), "numpy": np.__version__}

@@ -1,4 +1,4 @@
-"""One update of the weights: learning rate, loss, gradients over all ranks, AdamW, and the average of the weights."""
+"""One update of the weights: learning rate, loss, gradients over all ranks, AdamW, and the moving average."""
 
 import hashlib
 import math
@@ -14,27 +14,27 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.device import autocast, differentiable_attention, product_rate
 from train.ranks import Ranks
 
-WARM_UP = 0.075  # share of all steps: 1.5 of 20 epochs
+WARM_UP = 0.075  # fraction of all steps: 1.5 of 20 epochs
 CLIP_NORM = 20.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a run is and on what it runs."""
+    """How long a run takes, and what it runs on."""
 
     steps: int
     eval_every: int
     device: torch.device
     precision: str
     seed: int = 0
-    ema: float = 0.0  # decay of the average of weights that is evaluated and kept as best; 0: the weights themselves
+    ema: float = 0.0  # decay of the moving average that is evaluated and kept as best; 0: the weights themselves
     ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
 
 
 class Step:
-    """One update after the other. Each group of `groups` has `params` and `peak`, its highest learning rate.
+    """Updates the weights, one step per call. Each of `groups` has `params` and `peak`, its peak learning rate.
 
-    All that is drawn in a step (orders, perturbation, dropout) is a function of (seed, step, rank).
+    Everything random in a step (permutations, perturbation, dropout) is a function of (seed, step, rank).
     """
 
     def __init__(self, model: nn.Module, groups: list[dict[str, Any]], pace: Pace) -> None:
@@ -43,7 +43,7 @@ class Step:
         self.average = Average(model, pace.ema) if pace.ema else None
 
     def __call__(self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> Tensor:
-        """Step number `step`, counted from 1; returns this rank's part of the loss without waiting for the device."""
+        """Take step number `step`, from 1; returns this rank's part of the loss without waiting for the device."""
         self.model.train()
         device, ranks = self.pace.device, self.pace.ranks
         torch.manual_seed(_seed(self.pace.seed, step, ranks.rank))
@@ -51,7 +51,7 @@ class Step:
             group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
         with differentiable_attention(device), autocast(device, self.pace.precision):
             value, count = loss(batch)
-        if ranks.size > 1:  # a mean of means would weigh the words of ranks with few predictions more
+        if ranks.size > 1:  # a mean of means would give words more weight on ranks with few predictions
             value = value * (count * ranks.size / ranks.sum(count))
         self.optimizer.zero_grad()
         value.backward()
@@ -67,7 +67,7 @@ class Step:
         return float(self.optimizer.param_groups[-1]["lr"])
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the model's weights."""
+        """What a checkpoint holds besides the model's weights."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.weights if self.average else [],
@@ -95,10 +95,11 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 class Average:
-    """`weights`, one tensor a parameter. At first it forgets faster: by (1 + step) / (10 + step) where that is less.
+    """The moving average of a model's weights: `weights`, one tensor per parameter.
 
-    torch's AveragedModel gives the same numbers, but each of its updates copies a counter to the device and waits for
-    it, and what it evaluates is a copy of the model, where all else here holds on to the model itself.
+    The decay is (1 + step) / (10 + step) where that is smaller, so that early weights are soon forgotten. torch's
+    AveragedModel gives the same numbers, but each of its updates copies a counter to the device and waits for it, and
+    it evaluates a copy of the model, whereas everything else here uses the model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -108,13 +109,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after `step`, counted from 1."""
+        """Add the weights after step number `step`, from 1, to the average."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.weights, self._parameters, 1 - decay)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """The model has the average for its weights."""
+        """A context in which the model's weights are the average."""
         self._swap()
         try:
             yield
@@ -130,16 +131,19 @@ class Average:
 
 
 class Utilisation:
-    """Counts the operations of a step now and then; the machine's rate is measured once, when it is first needed."""
+    """What fraction of the machine's matmul rate training uses, from the operations that some steps are watched for.
+
+    The machine's rate is measured once, when it is first needed.
+    """
 
     def __init__(self, device: torch.device, precision: str) -> None:
         self._device, self._dtype = device, torch.bfloat16 if precision == "bf16" else torch.float32
-        self._operations: float | None = None  # a word
+        self._operations: float | None = None  # per word
         self._rate: float | None = None
 
     @contextmanager
     def watch(self, counting: bool, words: int) -> Iterator[None]:
-        """Around a step of so many words, whose operations are counted if `counting`."""
+        """A context around a step of `words` words, whose operations are counted if `counting`."""
         if not counting:
             yield
             return
@@ -148,7 +152,7 @@ class Utilisation:
         self._operations = counter.get_total_flops() / words
 
     def share(self, words_per_second: float) -> float | None:
-        """Of the machine's rate, from 0 to 1; None before a step was counted."""
+        """The fraction of the machine's rate, from 0 to 1; None until a step has been counted."""
         if self._operations is None:
             return None
         if self._rate is None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a run to stop: it ends its step, writes a checkpoint and leaves."""
+"""SIGTERM and SIGINT ask a run to stop: it finishes its step, writes a checkpoint and exits."""
 
 import signal
 import threading
@@ -15,19 +15,19 @@ class Stopped(DptrError):  # noqa: N818 (nothing went wrong)
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number  # as shells say it
+        self.exit_code = 128 + number  # as shells report it
 
 
 @dataclass
 class Request:
-    """The number of the signal that asked, 0 while none did."""
+    """The signal that asked the run to stop, 0 if none has."""
 
     signal: int = 0
 
 
 @contextmanager
 def stopping() -> Iterator[Request]:
-    """A request that the first SIGTERM or SIGINT makes; a second one ends the process as ever."""
+    """Yield a request that the first SIGTERM or SIGINT sets; a second one ends the process as usual."""
     request = Request()
     before: dict[int, Any] = {}
 
@@ -36,7 +36,7 @@ def stopping() -> Iterator[Request]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    if threading.current_thread() is threading.main_thread():  # others may not
+    if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request

@@ -23,7 +23,7 @@ def test_verify_says_that_all_is_well(cache):
     assert done.returncode == 0, done.stderr
     assert "4 shards" in done.stdout
     assert "no problems found" in done.stdout
-    assert "the encoder is the same, smallest cosines with what is stored: text 1.0000" in done.stdout
+    assert "the encoder is the same; smallest cosines with the stored values: text 1.0000" in done.stdout
 
 
 def test_verify_names_damage_and_repair_drops_it(cache):
@@ -55,14 +55,14 @@ def test_gc_shows_and_removes_only_what_is_confirmed(cache):
     done = run(*drop)
     assert done.returncode == 2
     assert "to be dropped: corpora/numbers" in done.stderr
-    assert "301 of 301 memories have no corpus that points at them" in done.stderr
-    assert "nothing was removed: say --yes" in done.stderr
+    assert "301 of 301 memories are not used by any corpus" in done.stderr
+    assert "nothing was removed: add --yes" in done.stderr
     assert list(cache.glob("*/corpora/numbers/*.h5"))
     done = run(*drop, "--yes")
     assert done.returncode == 0, done.stderr
     assert not list(cache.glob("*/corpora/*"))
     assert not list(cache.glob("*/memories/*.h5"))
-    assert "0 bytes can go" in run("cache", "gc", "--cache", cache).stderr
+    assert "0 bytes can be freed" in run("cache", "gc", "--cache", cache).stderr
 
 
 def test_gc_asks_a_person(cache):
@@ -98,8 +98,8 @@ def test_export_writes_what_it_says(cache, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "--out", "x"], "say what to write out"),
-        (["export", "--out", "x", "--corpus", "a", "--bank", "b"], "say what to write out"),
+        (["export", "--out", "x"], "choose what to export: give either --corpus"),
+        (["export", "--out", "x", "--corpus", "a", "--bank", "b"], "choose what to export: give either --corpus"),
         (["export", "--out", "x", "--corpus", "a"], "there is no space in dptr-cache"),
         (["verify"], "there is no space in dptr-cache"),
         (["gc"], "there is no space in dptr-cache"),

@@ -82,7 +82,7 @@ def test_held_out_words_are_not_among_the_others_and_unperturbed(cache):
     [
         ("none", {}, "no corpus 'none'"),
         ("numbers", {"bank": "none"}, "no bank 'none'"),
-        ("numbers", {"batch": 0}, "a batch has at least 1 word"),
+        ("numbers", {"batch": 0}, "batch must be at least 1"),
     ],
 )
 def test_what_is_not_there_is_said(cache, corpus, changes, message):

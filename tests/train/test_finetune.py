@@ -180,7 +180,7 @@ def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material,
     assert done.dropped == {"broken: it is no picture": 2}
     assert any("2 training crops not used: it is no picture" in line for line in say.lines)
     nothing = Material([[drawn_set(NUMBERS[:3], damaged=range(3))]], material.val, material.space, material.tower)
-    with pytest.raises(DptrError, match="none of 3 training crops is a picture"):
+    with pytest.raises(DptrError, match="none of the 3 training crops can be read as a picture"):
         finetune(replace(options, out=options.out.with_name("other")), nothing, say)
 
 
@@ -239,7 +239,7 @@ def test_decoder_of_another_space_is_refused(options, material, tiny_models, tmp
     embed_text(tmp_path / "other", encoder, collect(NUMBERS), "numbers", print)
     space = open_space(tmp_path / "other")
     other = Material(material.train, material.val, space, space_tower(space, (16, 64)))
-    with pytest.raises(WrongUse, match="features of two encoders never meet.*weights"):
+    with pytest.raises(WrongUse, match="features of different encoders cannot be mixed.*weights"):
         finetune(options, other, print)
     assert finetune(replace(options, other_space=True), other, print).steps == 3  # a control
 
@@ -251,7 +251,7 @@ def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_p
     saved = torch.load(init / "best.pt", weights_only=True)
     del saved["model"]["head.bias"]
     torch.save(saved, tmp_path / "init" / "best.pt")
-    with pytest.raises(DptrError, match="best.pt is damaged or of another version.*head.bias"):
+    with pytest.raises(DptrError, match="best.pt is damaged or from another version.*head.bias"):
         finetune(replace(options, init=tmp_path / "init"), material, print)
     assert not options.out.exists()
     finetune(options, material, print)
@@ -264,15 +264,15 @@ def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encoder": "x"}, "--encoder is clip or vit"),
-        ({"encoder": "vit", "freeze": True}, "begins with random weights"),
-        ({"freeze": True, "encoder_lr": 0.1}, "there is no --encoder-lr"),
-        ({"weight": [1.0, 2.0]}, "1 --train and 2 --weight"),
-        ({"weight": [0.0]}, "one at least more than 0"),
+        ({"encoder": "x"}, "--encoder must be clip or vit"),
+        ({"encoder": "vit", "freeze": True}, "would keep the random weights"),
+        ({"freeze": True, "encoder_lr": 0.1}, "--encoder-lr has no effect"),
+        ({"weight": [1.0, 2.0]}, "1 --train but 2 --weight"),
+        ({"weight": [0.0]}, "at least one of them more than 0"),
         ({"batch": 0}, "--batch must be more than 0"),
         ({"lr": -1.0}, "--lr must be more than 0"),
-        ({"permutations": 3}, "--permutations is 1, or even"),
-        ({"augment": -1.0}, "are 0 or more"),
+        ({"permutations": 3}, "give 1 or an even number, not 3"),
+        ({"augment": -1.0}, "must be 0 or more"),
     ],
 )
 def test_wrong_use_is_one_sentence(options, changes, message):

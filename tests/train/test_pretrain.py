@@ -83,7 +83,7 @@ def test_evaluation_agrees_with_the_run(trained):
 
 def test_evaluation_refuses_another_encoders_cache(trained, full_encoder, tmp_path):
     embed_text(tmp_path, full_encoder, collect(map(str, range(50))), "numbers", print)
-    with pytest.raises(DptrError, match="features of two encoders never meet.*layout: compact / full"):
+    with pytest.raises(DptrError, match="features of different encoders cannot be mixed.*layout: compact / full"):
         evaluate(trained[0], cache=tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_readers_train_alike(options, tmp_path):
         found[name] = pretrain(replace(options, reader=name, out=tmp_path / name), lines.append).loss
         config = json.loads((tmp_path / name / "config.json").read_text())
         assert config["machine"]["reader"] == ("resident" if name == "auto" else name)
-        assert f"memories {config['machine']['reader']}: {config['machine']['reader_why']}" in lines
+        assert f"reader {config['machine']['reader']}: {config['machine']['reader_why']}" in lines
     assert found["auto"] == found["resident"] == found["mapped"]
     assert found["streamed"] == pytest.approx(found["mapped"], rel=0.2)
 
@@ -124,7 +124,7 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         embed_images(tmp_path / name, encoder, [("0.png", picture(0))], 1, "noise", print)
         one = replace(options, cache=tmp_path / name, out=tmp_path / f"run-{name}")
         if name == "wide":
-            with pytest.raises(DptrError, match="32 values a token and the memories 64"):
+            with pytest.raises(DptrError, match="32 values per token but memory rows have 64"):
                 pretrain(one, print)
             one = replace(one, bank=None)
         assert pretrain(one, print).steps == 3
@@ -133,17 +133,17 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"orp": 0.1, "orp_relative": 0.1}, "give one of them"),
+        ({"orp": 0.1, "orp_relative": 0.1}, "give only one of them"),
         ({"bank": None, "orp": 0.1}, "needs photographs"),
         ({"orp_positions": "x"}, "'shared' or 'sample'"),
-        ({"heads": 5}, "cannot be shared by 5 heads"),
+        ({"heads": 5}, "cannot be split into 5 heads"),
         ({"depth": 0}, "--depth must be more than 0"),
-        ({"permutations": 3}, "--permutations is 1, or even"),
+        ({"permutations": 3}, "give 1 or an even number, not 3"),
         ({"steps": 0}, "--steps must be more than 0"),
         ({"lr": -1.0}, "--lr must be more than 0"),
-        ({"held_out": 1.5}, "share between 0 and 1"),
-        ({"dropout": 1.0}, "--dropout is a share"),
-        ({"reader": "x"}, "--reader is one of auto, resident, mapped, streamed, not 'x'"),
+        ({"held_out": 1.5}, "--held-out must be above 0 and below 1"),
+        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1"),
+        ({"reader": "x"}, "--reader must be one of auto, resident, mapped, streamed, not 'x'"),
         ({"corpus": ["x"]}, "no corpus 'x'"),
         ({"bank": "x"}, "no bank 'x'"),
         ({"space": "x"}, "no space 'x'"),
@@ -158,7 +158,7 @@ def test_wrong_use_is_one_sentence_and_makes_no_run(options, changes, message):
 
 def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
     embed_text(tmp_path, encoder, collect(["a"]), "one", print)
-    with pytest.raises(DptrError, match="neither may be none"):
+    with pytest.raises(DptrError, match="there must be some of both"):
         pretrain(replace(options, cache=tmp_path, corpus=["one"], bank=None), print)
 
 

@@ -35,7 +35,7 @@ def test_two_ranks_learn_what_one_does(two, tmp_path):
     one = replace(options, out=tmp_path / "one")
     alone = run(*command(one, *PLAIN)[1:])
     assert alone.returncode == 0, alone.stderr
-    assert "2 ranks, each with 32 words of a step" in both.stderr
+    assert "2 ranks with 32 words per step each" in both.stderr
     assert both.stdout.count("run ") == 1  # one rank speaks
     for a, b in zip(figures(one.out), figures(options.out), strict=True):
         assert a[:2] == b[:2]
@@ -52,5 +52,5 @@ def test_stopped_ranks_go_on_together(two, tmp_path):
     process.communicate()
     assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
     done = ranks(again)
-    assert "going on from step" in done.stderr
+    assert "continuing from step" in done.stderr
     assert figures(again.out) == figures(two[0].out)

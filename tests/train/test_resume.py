@@ -81,12 +81,12 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(train.step.Step, "__call__", asked)
-        with pytest.raises(Stopped, match=f"stopped at step {stop} of 33: the same command goes on") as stopped:
+        with pytest.raises(Stopped, match=f"stopped at step {stop} of 33: run the same command to continue") as stopped:
             pretrain(options, print)
     assert stopped.value.exit_code == 143
     lines = []
     summary = pretrain(options, lines.append)
-    assert f"going on from step {stop}" in lines
+    assert f"continuing from step {stop}" in lines
     assert figures(options.out) == figures(whole[0])
     assert equal(weights(options.out), weights(whole[0]))
     assert equal(weights(options.out, "best.pt"), weights(whole[0], "best.pt"))
@@ -165,7 +165,7 @@ def test_killed_processes_go_on(long, tmp_path, number):
         assert "Traceback" not in said
     again = run(*command(killed)[1:])
     assert again.returncode == 0, again.stderr
-    assert f"going on from step {reached:,}" in again.stderr
+    assert f"continuing from step {reached:,}" in again.stderr
     assert figures(killed.out) == figures(long.out)
     assert equal(weights(killed.out), weights(long.out))
 
@@ -197,9 +197,9 @@ def test_a_checkpoint_of_another_folder_goes_on_in_this_one(options, whole):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "already holds a run, which is finished"),
+        ({}, "already holds a finished run"),
         ({"resume": "never"}, "already holds a run: choose another --out"),
-        ({"depth": 2, "lr": 1e-3}, "another configuration .*decoder .*depth .1 / 2.; lr .0.002 / 0.001."),
+        ({"depth": 2, "lr": 1e-3}, "a different configuration .*decoder .*depth .1 / 2.; lr .0.002 / 0.001."),
         ({"resume": "nowhere.pt"}, "there is no run or checkpoint nowhere.pt"),
     ],
 )

@@ -1,1 +1,1 @@
-"""From the cache and from pictures to batches."""
+"""Batches to train on, made from the cache and from pictures."""

@@ -1,7 +1,8 @@
-"""Makes pictures of words look as other cameras, signs and moments would have shown them.
+"""Augments pictures of words, as if they showed other signs, in other light, through other cameras.
 
-Rotation, perspective, blur, noise, colour, inversion, each by torchvision v2's own functions; drawn here, so that they
-follow the picture's shape: what a turn brings in at the border repeats the border, and nothing of the word is cut off.
+Rotation, perspective, blur, noise, colour and inversion are torchvision v2's own functions. Their parameters are drawn
+here, so that they suit the picture's shape: the border is repeated outwards before a rotation, and no part of the word
+is cut off.
 """
 
 import math
@@ -12,12 +13,12 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
-CHANCE = 0.4  # that a picture gets one of the changes, each for itself, at strength 1
-LARGEST = 96  # rows; what is larger is made smaller first, since it will be read at a fraction of that
+CHANCE = 0.4  # probability of each change at strength 1, independently of the others
+LARGEST = 96  # rows; taller pictures are shrunk first, since they will be read at a fraction of that
 
 
 def augmented(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
-    """The picture changed at random: strength 0 not at all, 1 as most crops of signs differ, 2 wildly."""
+    """The picture changed at random: not at all at strength 0, as much as real crops vary at 1, wildly at 2."""
     if not strength:
         return picture
     if picture.height > LARGEST:
@@ -30,7 +31,7 @@ def augmented(picture: Image.Image, strength: float, rng: random.Random) -> Imag
     if rng.random() < 0.1 * strength:
         picture = V.invert(picture)
     if rng.random() < chance / 2:
-        sigma = rng.uniform(0.1, 1) * strength * picture.height / 32  # in pixels of the picture as it is
+        sigma = rng.uniform(0.1, 1) * strength * picture.height / 32  # in pixels of the picture at this point
         size = 2 * math.ceil(2 * sigma) + 1
         if size < 2 * min(picture.size):
             picture = V.gaussian_blur(picture, [size, size], [sigma, sigma])
@@ -40,10 +41,10 @@ def augmented(picture: Image.Image, strength: float, rng: random.Random) -> Imag
 
 
 def _moved(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
-    """Turned, and seen from the side: on a picture made larger by its own border, cut back to what the word needs."""
+    """Rotated, and seen from the side: padded with its own border first, cropped to what the word needs at the end."""
     width, height = picture.size
     turn = max(-40.0, min(40.0, rng.gauss(0, 6 * strength)))  # degrees
-    lift = abs(math.sin(math.radians(turn))) * width / 2  # rows that the ends of the word rise and fall by
+    lift = abs(math.sin(math.radians(turn))) * width / 2  # rows by which the ends of the word rise and fall
     tilt = [rng.uniform(0, 0.25 * strength) * height * (rng.random() < 0.5) for _ in range(4)]
     across, along = round(lift + max(tilt)) + 1, round(abs(math.sin(math.radians(turn))) * height / 2 + max(tilt)) + 1
     grown = V.pad(picture, [along, across], padding_mode="edge")
@@ -55,7 +56,7 @@ def _moved(picture: Image.Image, strength: float, rng: random.Random) -> Image.I
     if any(tilt):
         grown = V.perspective(grown, start, end, bilinear, fill=_mean(picture))
     grown = V.rotate(grown, turn, bilinear, fill=_mean(picture))
-    tight = rng.uniform(-0.04, 0.08) * height  # crops differ in how close they are cut
+    tight = rng.uniform(-0.04, 0.08) * height  # crops differ in how tightly they are cut
     left, top = max(0, along - round(max(tilt) / 2 + tight)), max(0, across - round(lift + max(tilt) + tight))
     return grown.crop((left, top, grown.width - left, grown.height - top))
 
@@ -73,7 +74,7 @@ def _coloured(picture: Image.Image, strength: float, rng: random.Random) -> Imag
 
 
 def _noisy(picture: Image.Image, deviation: float, rng: random.Random) -> Image.Image:
-    """Normal noise; torchvision has it for tensors only."""
+    """Gaussian noise; torchvision has it for tensors only."""
     pixels = np.asarray(picture, np.float32)
     noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(pixels.shape, np.float32)
     return Image.fromarray((pixels + deviation * noise).clip(0, 255).astype(np.uint8))

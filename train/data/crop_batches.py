@@ -1,4 +1,4 @@
-"""Batches of word images: made of pictures by worker processes, or of tokens that a frozen encoder left in the cache.
+"""Batches of word images: pictures prepared by worker processes, or a frozen encoder's tokens from the cache.
 
 Shape letters: B batch, H rows, W columns, T tokens, E width.
 """
@@ -23,13 +23,13 @@ from train.data.augment import augmented
 from train.data.crops import Crops
 from train.data.plan import Plan
 
-WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that make pictures ahead, if no number is asked for
+WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that prepare pictures, by default
 
 
 def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of crop numbers of similar label length for one epoch, a function of (seed, epoch) alone.
+    """Yield one epoch's batches of crop numbers, of similar label length, as a function of (seed, epoch) alone.
 
-    A set of weight 2 comes twice an epoch; of one of weight 0.5 another half comes in each.
+    Each epoch sees a set of weight 2 twice, and a different random half of a set of weight 0.5.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     chosen = []
@@ -52,19 +52,19 @@ class CropBatch:
     numbers: list[int]
     labels: list[str]
     broken: dict[int, str] = field(default_factory=dict)  # crops that could not be read: number to reason
-    number: int = 0  # of the batch in the run
+    number: int = 0  # of this batch in the run
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pin_memory(self) -> "CropBatch":
-        """Called by torch's loader where there is a GPU."""
+        """Called by torch's DataLoader if there is a GPU."""
         self.pictures = self.pictures.pin_memory()
         return self
 
 
 class Pictures(Dataset[CropBatch]):
-    """Makes whole batches: item (draw, crop numbers) is a CropBatch, changed at random as `draw` says."""
+    """Makes whole batches: the item for (draw, crop numbers) is a CropBatch, augmented at random with seed `draw`."""
 
     def __init__(self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0) -> None:
         self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
@@ -86,9 +86,9 @@ class Pictures(Dataset[CropBatch]):
 
 
 def load(pictures: Pictures, batches: Iterable[Sequence[int]], workers: int, first: int = 0) -> Iterator[CropBatch]:
-    """CropBatches in the order of `batches`, made by worker processes ahead of whoever takes them.
+    """Yield CropBatches in the order of `batches`, prepared ahead by worker processes.
 
-    What a batch holds depends on its number alone (counted from `first`), not on how many workers there are.
+    The contents of a batch depend on its number alone (counted from `first`), not on the number of workers.
     """
     items = ((first + n, numbers) for n, numbers in enumerate(batches))
     more: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
@@ -103,13 +103,13 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class CachedTokens:
-    """The tokens (T, E) float16 of pictures in a bank, found by the picture's own bytes.
-
-    Every shard is read once and compared with its check when this is made; after that rows are mapped.
-    """
+    """The tokens (T, E) float16 of pictures in a bank, looked up by the picture's bytes."""
 
     def __init__(self, bank: Bank) -> None:
-        """Damaged if a shard is not what was written."""
+        """Read and verify every shard once; after that, rows are memory-mapped.
+
+        Raises Damaged if a shard is not what was written.
+        """
         self._maps: list[NDArray[np.float16]] = []
         self._place: dict[bytes, tuple[int, int]] = {}
         keys = key_bytes(bank.keys())
@@ -118,10 +118,10 @@ class CachedTokens:
             for row in range(shard.entry.rows):
                 self._place[keys[len(self._place)]] = (len(self._maps), row)
             self._maps.append(shard.map("features"))
-        self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where each crop asked for so far lies
+        self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where the crops asked for so far lie
 
     def batches(self, crops: Crops, batches: Iterable[Sequence[int]], first: int = 0) -> Iterator[CropBatch]:
-        """As `train.crops.load`, with tokens (B, T, E) float16 for pictures."""
+        """As `load`, with tokens (B, T, E) float16 instead of pictures."""
         places = next((found for asked, found in self._found if asked is crops), None)
         if places is None:
             places = [self._place.get(picture_key(crops.picture(n))) for n in range(len(crops))]

@@ -1,4 +1,4 @@
-"""Word images to train on or to measure with: which of them are usable."""
+"""The usable word images of labelled sets, for training or evaluation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from sources.labelled import Labelled
 
 @dataclass(frozen=True)
 class Crops:
-    """Usable word images: crop n is picture `numbers[n]` of `sets[of[n]]`, and `labels[n]` stands on it."""
+    """Usable word images: crop n is picture `numbers[n]` of `sets[of[n]]`, and shows the word `labels[n]`."""
 
     sets: list[Labelled]
     of: NDArray[np.int32]
     numbers: NDArray[np.int64]
     labels: list[str]
-    dropped: Counter[str]  # labels that are not usable, by reason
+    dropped: Counter[str]  # unusable labels, by reason
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,12 +32,12 @@ class Crops:
         return self.sets[self.of[n]].picture(int(self.numbers[n]))
 
     def where(self, chosen: NDArray[np.int64]) -> "Crops":
-        """Only the crops `chosen`, by their numbers here."""
+        """Only the crops with the numbers `chosen`."""
         labels = [self.labels[n] for n in chosen]
         return Crops(self.sets, self.of[chosen], self.numbers[chosen], labels, self.dropped)
 
     def evenly(self, count: int | None) -> "Crops":
-        """So many of them, spread evenly; all, if there are no more or `count` is None."""
+        """`count` of the crops, evenly spaced; all of them if there are no more or `count` is None."""
         if count is None or count >= len(self):
             return self
         return self.where(np.linspace(0, len(self) - 1, count).astype(np.int64))
@@ -46,9 +46,9 @@ class Crops:
 def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:
     """The crops whose labels a decoder can write, as it would write them; the others are counted by reason.
 
-    Whitespace is taken out. An ASCII charset folds letters to ASCII (NFKD), as the field does; any other keeps them.
-    With `strict` off, labels with characters outside the charset stay: they count when reading is measured.
-    DptrError if nothing is usable.
+    Whitespace is removed. With an ASCII charset, letters are folded to ASCII (NFKD), as is usual in the field; with any
+    other they are kept. With `strict` off, labels with characters outside the charset are kept, because an evaluation
+    counts them as errors. Raises DptrError if no crop is usable.
     """
     of: list[int] = []
     numbers: list[int] = []

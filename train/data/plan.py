@@ -1,4 +1,4 @@
-"""An epoch's order: which words make which batch, a function of seed, epoch and rank alone."""
+"""The order of an epoch: which words go into which batch, a function of seed, epoch and rank alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 64  # batches whose words are sorted by length among themselves, so that a batch needs little padding
+WINDOW = 64  # batches in a window, within which words are sorted by length so that batches need little padding
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an epoch's words become batches of similar length: a function of these fields and the epoch alone.
+    """How an epoch's words are split into batches of similar length: a function of these fields and the epoch alone.
 
-    `batch` is what each of `ranks` processes takes in a step. Together they take the batches that one process would
-    whose `batch` is theirs together; but where an order of blocks is given, each has a share of the blocks, so that
-    nothing is read twice. Up to `ranks - 1` words come twice, so that all ranks take the same number of steps.
+    `batch` is the number of words that each of `ranks` processes takes in a step. Together they take the same batches
+    as a single process with a `batch` of their total. If an order of blocks is given, though, each rank has its own
+    share of the blocks, so that nothing is read twice. Up to `ranks - 1` words come twice, so that all ranks take the
+    same number of steps.
     """
 
     batch: int
@@ -25,11 +26,11 @@ class Plan:
     ranks: int = 1
 
     def count(self, words: int) -> int:
-        """Batches of an epoch."""
+        """Number of batches in an epoch."""
         return -(-self._share(words) // self.batch)
 
     def batches(self, lengths: NDArray[Any], epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
-        """The batches of an epoch from number `start` on: indices (B,) into the words' `lengths` (n,)."""
+        """Yield the batches of an epoch from number `start` on: indices (B,) into the words' `lengths` (n,)."""
         for window in self.windows(lengths, epoch, start):
             yield from window
 
@@ -41,9 +42,9 @@ class Plan:
         window: int = WINDOW,
         order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
     ) -> Iterator[list[NDArray[np.int64]]]:
-        """The same, `window` batches at a time: words are shuffled and sorted by length within a window.
+        """Yield the same, `window` batches at a time; within a window, words are shuffled and sorted by length.
 
-        `order` draws the order in which words come to the windows, which is any if there is none.
+        `order` draws the order in which words are assigned to windows; without it, they are shuffled.
         """
         n = len(lengths)
         random = self._random(epoch, 0)
@@ -58,7 +59,7 @@ class Plan:
             words = words[np.argsort(lengths[words], kind="stable")]
             batches = [words[k : k + taken][first::step] for k in range(0, len(words), taken)]
             places = random.permutation(len(batches))[max(0, start - number * window) :]
-            if len(places):  # the last window may be short, and `start` behind it
+            if len(places):  # the last window may be short, and `start` beyond its end
                 yield [batches[k] for k in places]
 
     def _share(self, words: int) -> int:

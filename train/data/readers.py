@@ -1,11 +1,11 @@
 """Three ways to read memories for training, with one interface: resident, mapped, streamed.
 
-- `Resident` holds the memories of all words in the device's memory, and batches are gathered there.
-- `Mapped` gathers each batch from the memory-mapped shards, which pays while the page cache holds them.
-- `Streamed` reads blocks of shards in random order, ahead and by threads, and shuffles words within a window of many
-  blocks: sequential reads, and memory that does not grow with the cache.
+- `Resident` holds the memories of all words on the device and gathers batches there.
+- `Mapped` gathers each batch from the memory-mapped shards, which is fast as long as they are in the page cache.
+- `Streamed` reads blocks of shards in random order, ahead of training and in threads, and shuffles words within a
+  window of many blocks. Its reads are sequential, and its memory does not grow with the cache.
 
-All see the same words in each epoch, each once, and check each memory against its CRC-32 when it is read from the disk.
+All yield the same words in each epoch, each once, and check the CRC-32 of each memory that they read from disk.
 """
 
 from collections import deque
@@ -25,8 +25,8 @@ from train.data.plan import Plan
 from train.data.words import Words
 
 READERS = ("auto", "resident", "mapped", "streamed")
-WINDOW_BYTES = 64 << 20  # of the states in a window of `Streamed`; two windows are in memory
-THREADS = 8  # that read blocks: they wait for the disk more than they compute
+WINDOW_BYTES = 64 << 20  # of states in a window of `Streamed`; two windows are in memory
+THREADS = 8  # threads that read blocks; they mostly wait for the disk
 Loaded = tuple[Words, Tensor, NDArray[np.int64]]
 
 
@@ -34,10 +34,10 @@ class Reader(Protocol):
     """Reads the words of a corpus batch by batch."""
 
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
-        """The batches of an epoch from number `start` on, a function of the plan and the epoch.
+        """Yield the batches of an epoch from number `start` on, a function of the plan and the epoch.
 
-        Words (B), their states end to end (ΣL, D) float16, and the lengths (B,) of those. Damaged, naming the shard, if
-        a memory is not what was written.
+        A batch is its words (B), their states end to end (ΣL, D) float16, and the lengths (B,) of those. Raises
+        Damaged, naming the shard, if a memory is not what was written.
         """
         ...
 
@@ -49,7 +49,7 @@ class Mapped:
         self._reader, self._words = reader, words
 
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
-        """As `Reader.epoch`, states in the machine's memory."""
+        """As `Reader.epoch`, with states in main memory."""
         for batch in plan.batches(self._words.lengths, epoch, start):
             words = self._words.take(batch)
             states, lengths = self._reader.gather(words.memories)
@@ -60,7 +60,7 @@ class Resident:
     """Holds the memories of all words on the device."""
 
     def __init__(self, reader: MemoryReader, words: Words, device: torch.device) -> None:
-        """Reads and checks them all; Damaged as `Reader.epoch`."""
+        """Read and check all memories. Raises Damaged as `Reader.epoch` does."""
         numbers = np.unique(words.memories)
         lengths = reader.length[numbers]
         states = torch.empty(int(lengths.sum(dtype=np.int64)), reader.width, dtype=torch.float16, device=device)
@@ -77,28 +77,28 @@ class Resident:
                     part.copy_(read)
 
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
-        """As `Reader.epoch`, states on the device."""
+        """As `Reader.epoch`, with states on the device."""
         for batch in plan.batches(self._words.lengths, epoch, start):
             words = self._words.take(batch)
             yield words, *self._held.gather(words.memories)
 
 
 class Streamed:
-    """Reads blocks of shards in random order, ahead of the batches that are made of them."""
+    """Reads blocks of shards in random order, ahead of the batches made from them."""
 
     def __init__(self, reader: MemoryReader, words: Words) -> None:
         self._reader, self._words = reader, words
         self._block = np.unique(reader.block(words.memories), return_inverse=True)[1].astype(np.int32)
-        self._bytes = reader.nbytes(words.memories) / len(words)  # a word
+        self._bytes = reader.nbytes(words.memories) / len(words)  # per word
         self._buffers = [torch.empty(0, reader.width, dtype=torch.float16)] * 2
 
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
-        """All words, by blocks in random order; within a block as their memories lie there."""
+        """All words, with blocks in random order; within a block, in the order of their memories."""
         place = random.permutation(self._block.max() + 1)
         return np.lexsort((self._words.memories, place[self._block]))
 
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
-        """As `Reader.epoch`, states in the machine's memory. What comes before `start` is not read."""
+        """As `Reader.epoch`, with states in main memory. What comes before `start` is not read."""
         window = max(1, int(WINDOW_BYTES / self._bytes) // plan.batch)
         coming: deque[tuple[list[Words], Held, list[Future[None]]]] = deque()
         pool = ThreadPoolExecutor(THREADS)
@@ -106,7 +106,7 @@ class Streamed:
             for number, batches in enumerate(plan.windows(self._words.lengths, epoch, start, window, self.order)):
                 coming.append(self._begin(pool, [self._words.take(b) for b in batches], number % 2))
                 if len(coming) == 2:
-                    yield from _serve(*coming.popleft())  # after which its buffer is free
+                    yield from _serve(*coming.popleft())  # its buffer is free afterwards
             while coming:
                 yield from _serve(*coming.popleft())
         finally:
@@ -115,7 +115,7 @@ class Streamed:
     def _begin(
         self, pool: ThreadPoolExecutor, batches: list[Words], slot: int
     ) -> tuple[list[Words], "Held", list[Future[None]]]:
-        """Begin to read the memories of some batches into one of the buffers."""
+        """Start reading the memories of some batches into one of the buffers."""
         numbers = np.unique(np.concatenate([b.memories for b in batches]))
         lengths = self._reader.length[numbers]
         rows = int(lengths.sum(dtype=np.int64))
@@ -126,19 +126,21 @@ class Streamed:
 
 
 class Held:
-    """Memories in the memory of a device: their numbers rising (n,), lengths (n,), and states end to end (ΣL, D)."""
+    """Memories held on a device: their numbers in ascending order (n,), lengths (n,), and states end to end (ΣL, D)."""
 
     def __init__(self, numbers: NDArray[np.int64], lengths: NDArray[np.int32], states: Tensor) -> None:
         self._numbers, self._lengths, self._states = numbers, lengths, states
         self._starts = np.cumsum(lengths, dtype=np.int64) - lengths
 
     def gather(self, numbers: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-        """As `MemoryReader.gather`, where the states are, and without waiting for the device."""
+        """As `MemoryReader.gather`, on the device that holds the states, and without waiting for it."""
         places = np.searchsorted(self._numbers, numbers)
         lengths = self._lengths[places].astype(np.int64)
         before = np.cumsum(lengths) - lengths
         rows = np.arange(lengths.sum()) + np.repeat(self._starts[places] - before, lengths)
-        if self._states.device.type == "cpu":  # in one thread: who reads and who trains want the cores, torch's spin
+        if (
+            self._states.device.type == "cpu"
+        ):  # numpy's one thread: torch's spin on cores that reading and training need
             return torch.from_numpy(np.take(self._states.numpy(), rows, 0, mode="clip")), lengths
         return self._states.index_select(0, upload(torch.from_numpy(rows), self._states.device)), lengths
 
@@ -146,7 +148,7 @@ class Held:
 def _read(
     pool: ThreadPoolExecutor, reader: MemoryReader, numbers: NDArray[np.int64], out: NDArray[np.float16]
 ) -> list[Future[None]]:
-    """Begin to read memories, their numbers rising, end to end into `out` (ΣL, D), a block at a time."""
+    """Start reading memories, given in ascending order, end to end into `out` (ΣL, D), a block at a time."""
     ends = np.cumsum(reader.length[numbers], dtype=np.int64)
     edges = [0, *(np.flatnonzero(np.diff(reader.block(numbers))) + 1).tolist(), len(numbers)]
     rows = [0, *ends[np.array(edges[1:]) - 1].tolist()]
@@ -164,7 +166,7 @@ def _serve(batches: list[Words], held: Held, reading: list[Future[None]]) -> Ite
 
 
 def choose_reader(asked: str, size: int, device: torch.device) -> tuple[str, str]:
-    """The name of a reader for `size` bytes of states, and why it is this one."""
+    """The name of a reader for `size` bytes of states, and the reason for choosing it."""
     if asked != "auto":
         return asked, "as --reader says"
     free, whole = free_memory(device), memory()
@@ -173,13 +175,14 @@ def choose_reader(asked: str, size: int, device: torch.device) -> tuple[str, str
     if size <= whole // 2:
         return (
             "mapped",
-            f"{_gb(size)} of states fit into half of the machine's {_gb(whole)}, not of what is free on {device.type}",
+            f"{_gb(size)} of states fit into half of the machine's {_gb(whole)}, but not of what is free on "
+            f"{device.type}",
         )
     return "streamed", f"{_gb(size)} of states are more than half of the machine's {_gb(whole)}"
 
 
 def open_reader(name: str, reader: MemoryReader, words: Words, device: torch.device) -> Reader:
-    """A reader of these words by name: resident, mapped or streamed."""
+    """The reader called `name` for these words: resident, mapped or streamed."""
     if name == "resident":
         return Resident(reader, words, device)
     return Mapped(reader, words) if name == "mapped" else Streamed(reader, words)

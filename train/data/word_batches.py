@@ -21,9 +21,9 @@ from train.data.words import Words
 
 
 class MemoryLoader:
-    """Memories as the decoder sees them, whatever the layout: padded, masked, on the device.
+    """Loads memories as the decoder sees them, whatever their layout: padded, with a mask, on the device.
 
-    With `zero`, all their values are 0, so that there is nothing to read: a control.
+    With `zero`, all values are 0, so that there is nothing to read: a control.
     """
 
     def __init__(self, space: Space, device: torch.device, zero: bool = False) -> None:
@@ -37,15 +37,15 @@ class MemoryLoader:
         self.width = self.reader.width
 
     def load(self, words: Words) -> tuple[Tensor, Tensor | None]:
-        """Memory (B, M, D) float32 and its mask (B, M), None if every row counts.
+        """Memory (B, M, D) float32 and its mask (B, M), None if no row is padding.
 
-        Compact memories become: the end token's row projected, the common prefix, and the rows up to the end token.
-        The projected row is left out where the encoder's two widths differ.
+        Compact memories are expanded to: the end token's row, projected; the common prefix; the rows up to the end
+        token. The projected row is left out if the encoder's two widths differ.
         """
         return self.padded(*self.reader.gather(words.memories))
 
     def padded(self, states: Tensor | NDArray[np.float16], lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        """The same of states end to end (ΣL, D), as they lie in the cache or come out of the encoder.
+        """The same from states end to end (ΣL, D), as the cache stores them or the encoder returns them.
 
         Does not wait for the device.
         """
@@ -74,7 +74,7 @@ class MemoryLoader:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Memories (B, M, D), which rows of those count (B, M), and the ids of their words (B, L + 2), on the device."""
+    """On the device: memories (B, M, D), their mask (B, M), and the ids of their words (B, L + 2)."""
 
     number: int
     labels: Words
@@ -89,7 +89,7 @@ class TextBatch:
 def batches(
     loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
 ) -> Generator[TextBatch, None, None]:
-    """Batches without end, epoch after epoch, from number `first` of all on."""
+    """Yield batches without end, epoch after epoch, from the run's batch number `first` on."""
     begun, start = divmod(first, plan.count(words))
     number = count(first)
     for epoch in count(begun):

@@ -1,4 +1,4 @@
-"""The words of a corpus: as ids, each with its memory, and which of them are held out.
+"""The words of a corpus: their ids, their memories, and which of them are held out.
 
 Shape letters: S ids of a label.
 """
@@ -20,12 +20,12 @@ from cache.space import Space
 from models.charset import Charset
 from sources.cleaning import hash_share
 
-PIECE = 1 << 16  # words whose labels are texts at the same time
+PIECE = 1 << 16  # words whose labels are in memory as strings at one time
 
 
 @dataclass(frozen=True)
 class Words:
-    """Labels as the charset's ids, and the numbers of their memories: 35 bytes a word of up to 25 characters."""
+    """Labels as the charset's ids, and the numbers of their memories: 35 bytes per word of up to 25 characters."""
 
     ids: NDArray[Any]  # (n, S): BOS, characters, EOS, PAD
     memories: NDArray[np.int64]  # (n,)
@@ -35,12 +35,12 @@ class Words:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[str]:
-        """The labels, so that a batch of words can stand for them and takes no more memory than their ids."""
+        """The labels. A batch can be kept for its labels this way, at the cost of only their ids."""
         return iter(self.labels)
 
     @property
     def labels(self) -> list[str]:
-        """The labels as texts, made anew."""
+        """The labels as strings, decoded on each call."""
         return self.charset.decode(self.ids[:, 1:])
 
     @cached_property
@@ -58,9 +58,9 @@ class Words:
 
 
 def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_length: int) -> tuple[Words, Counter[str]]:
-    """All usable labels of some corpora, as the charset writes them, and the count of those not usable, by reason.
+    """All usable labels of some corpora, as the charset writes them, and counts of the unusable ones by reason.
 
-    Each label comes once for each of its memories, of which it can have two if the charset has one case.
+    A label comes once for each of its memories; it can have two if the charset has only one case.
 
     Raises WrongUse for a corpus that does not exist, DptrError if a memory is missing or no label is usable.
     """
@@ -86,12 +86,14 @@ def read_words(space: Space, corpora: Sequence[str], charset: Charset, max_lengt
     if not len(words):
         raise DptrError(f"corpus {', '.join(corpora)} holds no usable label: {counts(dropped)}.")
     both = np.concatenate([words.ids.view(np.uint8), words.memories[:, None].view(np.uint8)], 1)
-    first = np.unique(both.view(f"V{both.shape[1]}"), return_index=True)[1]  # of each label with a memory
+    first = np.unique(both.view(f"V{both.shape[1]}"), return_index=True)[
+        1
+    ]  # the first of each pair of label and memory
     return words.take(np.sort(first)), dropped
 
 
 def split(words: Words, share: float) -> tuple[Words, Words]:
-    """(training words, held-out words): the latter in the order of their hash, so that the first are a fair sample."""
+    """(training words, held-out words); the latter are ordered by hash, so that the first n are a fair sample."""
     parts = (words.take(np.arange(n, min(n + PIECE, len(words)))) for n in range(0, len(words), PIECE))
     places = np.fromiter((hash_share(label) for part in parts for label in part.labels), np.float64, len(words))
     order = np.argsort(places, kind="stable")

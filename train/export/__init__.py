@@ -1,7 +1,7 @@
-"""A run's best checkpoint for other programs: `dptr export RUN --out DIR --format safetensors|openocr|onnx`.
+"""Exports a run's best checkpoint: `dptr export RUN --out DIR --format safetensors|openocr|onnx`.
 
-safetensors, here: model.safetensors, every weight in fp32 under the names of this project's modules, and model.json,
-which says how to rebuild and use the model without this project. The other formats have a file each.
+The safetensors format is written here: model.safetensors holds every weight in fp32 under this project's module names,
+and model.json says how to rebuild and use the model without this project. The other formats have a file each.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,16 @@ Say = Callable[[str], None]
 
 
 def export(run: Path, out: Path, kind: str, say: Say) -> dict[str, Any]:
-    """Write a run's best checkpoint to the folder `out`, whole or not at all; what was written, for --json.
+    """Write a run's best checkpoint to the folder `out`, completely or not at all; returns the summary for --json.
 
-    Raises WrongUse if there is no such run or format, if `out` holds something, or if the run's shape does not go into
-    the format; DptrError for a damaged checkpoint, an export that reads otherwise than the run, or a failed write.
+    Raises WrongUse if there is no such run or format, if `out` is not empty, or if the format does not support the
+    run's shape; DptrError for a damaged checkpoint, an export that does not read as the run does, or a failed write.
     """
     writers = {"safetensors": _safetensors, "openocr": openocr.write, "onnx": onnx.write}
     if kind not in writers:
-        raise WrongUse(f"'{kind}' is no format to export to: choose one of {', '.join(writers)}.")
+        raise WrongUse(f"'{kind}' is not an export format: choose one of {', '.join(writers)}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise WrongUse(f"{out} exists already: choose another --out, or delete it.")
+        raise WrongUse(f"{out} already exists: choose another --out, or delete it.")
     source = load_model(run)
     with whole_folder(out) as folder:
         found = writers[kind](source, folder, say)

@@ -1,4 +1,4 @@
-"""model.json: all that is needed to rebuild, feed and understand an exported model without this project."""
+"""model.json: everything needed to rebuild, feed and understand an exported model without this project."""
 
 import json
 from dataclasses import asdict
@@ -12,25 +12,26 @@ from models.recogniser import FMU, Recogniser
 from train.run import Saved
 
 ATTENTION = (
-    "Attention has heads of equal consecutive parts of the width, scores scaled by 1 / sqrt(width of a head), softmax, "
-    "and an output projection. GELU is the exact one, every projection has a bias, vectors multiply weights as x W^T."
+    "Attention splits the width into equal consecutive heads, scales scores by 1 / sqrt(width of a head), applies "
+    "softmax, and ends with an output projection. GELU is exact, not the tanh approximation; every projection has a "
+    "bias; vectors multiply weights as x W^T."
 )
 ENCODER = (
-    "encoder: the picture passes encoder.stem.N (convolutions, GELU between two); its grid becomes tokens row by row; "
-    "class_token, where there is one, is put before them; positions are added; then pre_norm, where there is one; "
-    "each block adds attention_out(attention) of norm_attention, whose queries_keys_values gives queries, keys and "
-    "values in this order, then feed_out(GELU(feed_in)) of norm_feed (quick_gelu: x sigmoid(1.702 x) for GELU); norm "
-    "and, where there is one, project end it."
+    "encoder: the picture passes through encoder.stem.N (convolutions, with GELU between them); the grid becomes "
+    "tokens row by row; class_token, if present, is put in front; positions are added; pre_norm, if present, is "
+    "applied. Each block adds attention_out(attention(norm_attention(x))), where queries_keys_values gives queries, "
+    "keys and values in this order, then feed_out(GELU(feed_in(norm_feed(x)))); with quick_gelu, x sigmoid(1.702 x) "
+    "replaces GELU. Last come norm and, if present, project."
 )
 BRIDGE = (
-    "adapt, where there is one, is a projection of each token. fmu, where there is one: x = queries; x += attention(x "
-    "over the tokens: attention.query, attention.keys_and_values, attention.out), x += feed.3(GELU(feed.0(norm(x)))); "
-    "x is the memory. Without fmu the tokens are the memory."
+    "adapt, if present, projects each token. fmu, if present: x = queries; x += attention(x over the tokens: "
+    "attention.query, attention.keys_and_values, attention.out); x += feed.3(GELU(feed.0(norm(x)))); x is the memory. "
+    "Without fmu, the tokens are the memory."
 )
 
 
 def description(source: Saved) -> dict[str, Any]:
-    """model.json: all that is needed to rebuild, feed and understand the model without this project."""
+    """model.json: everything needed to rebuild, feed and understand the model without this project."""
     decoder, recogniser = source.decoder, source.model if isinstance(source.model, Recogniser) else None
     charset, longest = decoder.charset, decoder.config.max_length
     shape = recogniser.config.to_dict() if recogniser else {"decoder": decoder.config.to_dict()}
@@ -65,10 +66,10 @@ def _picture(recogniser: Recogniser) -> dict[str, Any]:
     vision = recogniser.config.vision
     height, width = vision.image_size
     return {
-        "decoding": "turned as its EXIF orientation says; what is transparent lies over white; grey of 16 bits is "
-        "divided by 257 and rounded",
+        "decoding": "rotated according to its EXIF orientation; transparency is blended onto white; 16-bit grey values "
+        "are divided by 257 and rounded",
         "size": {"height": height, "width": width},
-        "resize": "stretched to exactly this size whatever its shape, bicubic with antialiasing, as Pillow does",
+        "resize": "stretched to exactly this size, whatever its shape; bicubic with antialiasing, as Pillow does it",
         "channels": "RGB",
         "layout": "(B, 3, height, width)",
         "values": "(byte / 255 - mean) / std, for each channel",
@@ -78,5 +79,5 @@ def _picture(recogniser: Recogniser) -> dict[str, Any]:
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
-    """Write indented JSON; characters as they are, in UTF-8."""
+    """Write indented JSON in UTF-8, with characters unescaped."""
     write_whole(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())

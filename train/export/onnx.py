@@ -1,8 +1,8 @@
-"""A fine-tuned run as one ONNX file: pictures in, ids of characters and their probabilities out.
+"""Exports a fine-tuned run as one ONNX file: pictures in, character ids and their probabilities out.
 
-Reading left to right is one ONNX Scan whose body is a single step, with a fixed room for keys and values of all steps.
-Unrolled, the released decoder's 26 steps of 6 layers take over eight minutes to convert, and this takes half a one.
-What was written is read with onnxruntime and compared with the run before the file gets its name.
+Reading left to right is one ONNX Scan whose body is a single step, with fixed space for the keys and values of all
+steps. Unrolled, the released decoder's 26 steps of 6 layers take over eight minutes to convert; the Scan takes half a
+minute. Before the export gets its final name, onnxruntime reads it and the result is compared with the run's.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ from train.export.description import description, write_json
 from train.run import Saved
 
 OPSET = 20  # the first with GELU
-BATCHES = (1, 3, 3, 1)  # of random pictures, to compare
-TIE = 1e-3  # logits nearer than this may be ordered otherwise by another program
-TOLERANCE = 1e-3  # of probabilities
-ONE_FILE = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
+BATCHES = (1, 3, 3, 1)  # sizes of the batches of random pictures to compare
+TIE = 1e-3  # another program may rank logits differently if they are closer than this
+TOLERANCE = 1e-3  # for probabilities
+ONE_FILE = 1_900_000_000  # bytes of weights, at most; protobuf's limit is 2 GiB
 
 
 class OnnxReader(nn.Module):
-    """`Decoder.read` of a recogniser's pictures without a decision in Python: rows that ended are masked instead."""
+    """`Decoder.read` for a recogniser's pictures, without branches in Python: finished rows are masked instead."""
 
     def __init__(self, recogniser: Recogniser, decoder: Decoder) -> None:
         """`decoder` is the recogniser's own."""
@@ -48,19 +48,19 @@ class OnnxReader(nn.Module):
         self.steps = recogniser.config.decoder.max_length + 1
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) uint8 to ids (B, steps) int64, EOS behind the text, and probabilities, 1 behind it."""
+        """Pictures (B, 3, H, W) uint8 to ids (B, steps) int64, EOS after the text, and probabilities, 1 after it."""
         memory = self.memory(pictures)
         logits = self.logits(self.left_to_right(memory), memory, cloze=True)
         shares, ids = logits.softmax(-1).max(-1)
         return ended_at_eos(ids, shares)
 
     def memory(self, pictures: Tensor) -> list[KeysValues]:
-        """Each layer's keys and values; copies, because a scan takes no two views of one tensor."""
+        """Each layer's keys and values; copies, because a scan does not accept two views of one tensor."""
         found = self.decoder.memory_keys_values(self.recogniser.memory(pictures))
         return [(keys.clone(), values.clone()) for keys, values in found]
 
     def left_to_right(self, memory: list[KeysValues]) -> Tensor:
-        """Ids (B, steps); what stands behind the first EOS of a row means nothing."""
+        """Ids (B, steps); whatever follows the first EOS of a row is meaningless."""
         decoder, S = self.decoder, self.steps
         depth, W, heads = len(decoder.layers), decoder.config.width, decoder.config.heads
         B = memory[0][0].shape[0]
@@ -87,7 +87,7 @@ class OnnxReader(nn.Module):
         return torch.as_tensor(ids.transpose(0, 1))
 
     def logits(self, ids: Tensor, memory: list[KeysValues], cloze: bool) -> Tensor:
-        """(B, steps, head) of ids read before: each position seeing those before it, or all but its own (cloze)."""
+        """(B, steps, head) for ids read before; each position sees those before it or, with `cloze`, all but itself."""
         S = self.steps
         inputs = F.pad(ids[:, :-1], (1, 0), value=self.decoder.charset.bos)
         content_mask = torch.ones(S, S, dtype=torch.bool).tril()
@@ -99,14 +99,14 @@ class OnnxReader(nn.Module):
 
 
 def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Write model.onnx and model.json to `folder`; the largest difference from the run, and how long it took.
+    """Write model.onnx and model.json to `folder`; returns the largest difference from the run and the time it took.
 
-    Raises WrongUse for a pre-trained run, a decoder that is no parseq, or where onnx is not installed, DptrError if the
-    model cannot be converted or what was written reads otherwise than the run.
+    Raises WrongUse for a pre-trained run, a decoder other than parseq, or if onnx is not installed; DptrError if the
+    model cannot be converted, or if the export does not read as the run does.
     """
     if not isinstance(source.model, Recogniser):
         raise WrongUse(
-            f"{source.run} is a pre-trained run, which reads no pictures: fine-tune it, then export to onnx."
+            f"{source.run} is a pre-trained run, which cannot read pictures: fine-tune it, then export to onnx."
         )
     decoder = only_parseq(source.decoder, "export to onnx", "export to safetensors instead")
     runtime = _needs("onnxruntime", "onnxscript", "onnx")
@@ -121,7 +121,7 @@ def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, 
     difference, compared = _compare(reader, path, runtime)
     say(
         f"model.onnx: converted in {seconds:.0f} s; onnxruntime reads {compared} random pictures as the run does, "
-        f"probabilities differ by {difference:.1g} at most"
+        f"probabilities differ by at most {difference:.1g}"
     )
     return {"seconds": round(seconds, 1), "pictures_compared": compared, "largest_difference": difference}
 
@@ -130,10 +130,12 @@ def _interface(recogniser: Recogniser) -> dict[str, Any]:
     height, width = recogniser.config.vision.image_size
     positions = recogniser.config.decoder.max_length + 1
     return {
-        "input": {"pictures": f"uint8 (B, 3, {height}, {width}), resized RGB; the model subtracts mean and divides"},
+        "input": {
+            "pictures": f"uint8 (B, 3, {height}, {width}), resized RGB; the model subtracts mean and divides by std"
+        },
         "outputs": {
-            "ids": f"int64 (B, {positions}): characters' ids, EOS from the end of the text on",
-            "probabilities": f"float32 (B, {positions}): of these ids up to the first EOS with it, 1 behind it",
+            "ids": f"int64 (B, {positions}): character ids, EOS from the end of the text on",
+            "probabilities": f"float32 (B, {positions}): of these ids up to and including the first EOS, 1 after it",
         },
         "opset": OPSET,
     }
@@ -154,17 +156,17 @@ def _convert(reader: OnnxReader, path: Path, fields: dict[str, Any]) -> None:
             weights = sum(p.numel() * p.element_size() for p in reader.parameters())
             made.save(path, external_data=weights > ONE_FILE)
     except OSError:
-        raise  # a full disk is told as one
-    except Exception as error:  # whatever torch and onnxscript raise, a person can do one thing
+        raise  # a full disk is reported as one
+    except Exception as error:  # whatever torch and onnxscript raise, there is one remedy
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DptrError(
             f"torch {torch.__version__} could not convert the recogniser to ONNX ({reason}): "
-            "install the versions that constraints.txt names."
+            "install the versions listed in constraints.txt."
         ) from error
 
 
 def _forget_where_it_was_made(model: Any) -> None:
-    """Take out what the exporter notes at each node: source lines and paths of this machine, larger than the graph."""
+    """Remove what the exporter adds to each node: source lines and local paths, which are larger than the graph."""
     model.graph.metadata_props.clear()
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
@@ -176,9 +178,9 @@ def _forget_where_it_was_made(model: Any) -> None:
 
 
 def _compare(reader: OnnxReader, path: Path, runtime: Any) -> tuple[float, int]:
-    """The largest difference of probabilities on random pictures, and how many had no tie, so that ids are compared.
+    """Compare readings of random pictures: the largest difference of probabilities, and how many were compared.
 
-    DptrError if ids or probabilities of a picture without a tie differ.
+    Pictures with a tie are left out. Raises DptrError if ids or probabilities differ on any of the others.
     """
     options = runtime.SessionOptions()
     options.log_severity_level = 3
@@ -195,15 +197,15 @@ def _compare(reader: OnnxReader, path: Path, runtime: Any) -> tuple[float, int]:
         largest = max([largest, *(shares - expected)[sure].abs().amax(-1).tolist()])
         if not torch.equal(ids[sure], expected_ids[sure]) or not largest < TOLERANCE:
             raise DptrError(
-                f"{path.name} was not kept: onnxruntime {runtime.__version__} reads random pictures otherwise than the "
-                f"run does (probabilities differ by {largest:.2g}): install the versions that constraints.txt names."
+                f"{path.name} was not kept: onnxruntime {runtime.__version__} does not read random pictures as the run "
+                f"does (probabilities differ by {largest:.2g}): install the versions listed in constraints.txt."
             )
     return largest, compared
 
 
 @torch.inference_mode()
 def _ties(reader: OnnxReader, pictures: Tensor) -> Tensor:
-    """(B,): whether two ids were all but equally probable anywhere on the way to a picture's reading."""
+    """(B,): whether, at any point while a picture was read, two ids were almost equally probable."""
     decoder, memory = reader.decoder, reader.memory(pictures)
     first, _ = decoder.read(reader.recogniser.memory(pictures), None, refinements=0)
     tied = torch.zeros(len(pictures), dtype=torch.bool)
@@ -216,7 +218,7 @@ def _ties(reader: OnnxReader, pictures: Tensor) -> Tensor:
 
 
 def _needs(*names: str) -> Any:
-    """The first of these modules. WrongUse if one is not installed."""
+    """Import these modules and return the first. Raises WrongUse if one is not installed."""
     try:
         first, *_ = [import_module(name) for name in names]
         return first
@@ -226,7 +228,7 @@ def _needs(*names: str) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch's exporter prints, logs and warns of on the way."""
+    """Silence what torch's exporter prints, logs and warns of."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,9 +1,9 @@
-"""A run's decoder as a checkpoint for OpenOCR's `DptrParseq`, the released decoder of DPTR.
+"""Exports a run's decoder as a checkpoint for OpenOCR's `DptrParseq`, the released decoder of DPTR.
 
-Names and shapes are those of openrec/modeling/decoders/dptr_parseq_clip_b_decoder.py in Topdu/OpenOCR, under the
-prefix `decoder.` that its whole model (`BaseRecognizer`) gives them; its `pretrained_model` option reads the file and
-leaves alone what the file lacks. Ids agree: EOS 0, characters from 1, BOS and PAD behind them (its `ARLabelEncode`),
-and its dictionary of 94 characters, EN_symbol_dict.txt, has the order of models.charset.CHARACTERS_94.
+Names and shapes are those of openrec/modeling/decoders/dptr_parseq_clip_b_decoder.py in Topdu/OpenOCR, with the prefix
+`decoder.` that its whole model (`BaseRecognizer`) gives them; its `pretrained_model` option loads the file and leaves
+unchanged what the file lacks. Ids agree: EOS is 0, characters start at 1, BOS and PAD follow (its `ARLabelEncode`), and
+its dictionary of 94 characters, EN_symbol_dict.txt, has the order of models.charset.CHARACTERS_94.
 """
 
 import io
@@ -27,9 +27,9 @@ DICTIONARY = "openocr_dict.txt"
 
 
 def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Write openocr.pth and the dictionary that fits it to `folder`; what to put into OpenOCR's configuration.
+    """Write openocr.pth and its dictionary to `folder`; returns what to put into OpenOCR's configuration.
 
-    WrongUse if the run has a shape that the released class cannot have.
+    Raises WrongUse if the released class does not support the run's shape.
     """
     decoder, fmu = _checked(source), getattr(source.model, "fmu", None)
     weights = decoder_weights(decoder) | (fmu_weights(fmu) if isinstance(fmu, FMU) else {})
@@ -67,11 +67,11 @@ def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, 
     write_whole(folder / DICTIONARY, ("\n".join(shape.characters) + "\n").encode())
     same = shape.characters == CHARACTERS_94
     say(
-        f"{len(weights)} tensors under the names of OpenOCR's DptrParseq: name openocr.pth as its pretrained_model"
+        f"{len(weights)} tensors, named as in OpenOCR's DptrParseq: give openocr.pth as its pretrained_model"
         + ("" if same else f" and {DICTIONARY} as its character_dict_path")
     )
     if isinstance(source.model, Recogniser):
-        say("the image encoder is not part of this format: export to safetensors or onnx to have it as well")
+        say("the image encoder is not part of this format: export to safetensors or onnx to include it")
     return {"tensors": len(weights), "encoder": False, "fmu": fmu is not None, "openocr": options}
 
 
@@ -121,23 +121,24 @@ def _pair(name: str, module: Any) -> dict[str, Tensor]:
 
 
 def _checked(source: Saved) -> Decoder:
-    """The run's decoder. WrongUse if the released class cannot have it."""
+    """The run's decoder. Raises WrongUse if the released class does not support its shape."""
     decoder = only_parseq(source.decoder, "OpenOCR", "export to safetensors instead")
     shape, why = decoder.config, ""
     if shape.width != shape.memory_width:
         why = (
-            f"has one width, and this run reads a memory of width {shape.memory_width} with a decoder of {shape.width}"
+            f"has a single width, but this run reads memories of width {shape.memory_width} with a decoder of "
+            f"{shape.width}"
         )
     elif isinstance(source.model, Recogniser):
         config = source.model.config
         tokens = config.vision.tokens_width
         if tokens != shape.width:
-            why = f"has one width, and this run adapts tokens of width {tokens} to its {shape.width}"
+            why = f"has a single width, but this run adapts tokens of width {tokens} to a decoder of {shape.width}"
         elif config.queries != QUERIES:
-            why = f"always has an FMU of {QUERIES} queries, and this run has {config.queries or 'none'}"
+            why = f"always has an FMU of {QUERIES} queries, but this run has {config.queries or 'none'}"
     if why:
         raise WrongUse(
-            f"{source.run} cannot become a checkpoint of OpenOCR, whose DptrParseq {why}: "
+            f"{source.run} cannot be exported to OpenOCR, whose DptrParseq {why}: "
             "export to safetensors or onnx instead."
         )
     return decoder

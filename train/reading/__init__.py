@@ -1,1 +1,1 @@
-"""Uses a run: reads memories, word images and picture files, measures, shows what was misread and where it looked."""
+"""Uses a run: reads memories, word images and picture files, evaluates, shows misread words and attention maps."""

@@ -1,4 +1,4 @@
-"""Where FMU and decoder looked at each character they read, as maps.
+"""Attention maps: where the FMU and the decoder looked for each character they read.
 
 Shape letters: B batch, Q queries, S places of a source; H rows and W columns of a picture.
 """
@@ -15,12 +15,12 @@ from models.recogniser import FMU, Recogniser
 
 
 def attention_maps(recogniser: Recogniser, pixels: Tensor) -> tuple[list[str], list[Tensor]]:
-    """The text of pixels (B, 3, H, W) uint8, and for each its maps (characters, rows, columns) float32, 1 in sum.
+    """The texts read from pixels (B, 3, H, W) uint8, and the maps of each, (characters, rows, columns) float32.
 
-    The weights are those with which the text was made: of the last refinement's queries, the decoder's cross-attention,
-    the mean of its heads and layers; times the FMU's, the mean of its heads. Where the layers look is taken as it is,
-    not followed through the residuals between them. The class token stands nowhere, so its share is left out. The
-    module must be in evaluation mode.
+    Each map sums to 1. The weights are those that produced the text: the decoder's cross-attention for the queries of
+    the last refinement, averaged over heads and layers, times the FMU's, averaged over heads. Attention is not traced
+    through the residual connections between layers. The class token has no place in the picture, so its share is left
+    out. The recogniser must be in evaluation mode.
     """
     texts, _, maps = zip(*_looked(recogniser, pixels), strict=True)
     return list(texts), list(maps)
@@ -32,7 +32,7 @@ def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Te
     decoder: list[Any] = [layer.cross_attention for layer in _drawable(recogniser).layers]
     fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
     config, found = recogniser.config.vision, []
-    for one in pixels.split(1):  # alone: the words of a batch are not all refined in the same call
+    for one in pixels.split(1):  # one by one: the words of a batch are not all refined in the same call
         with _last_calls([*decoder, *fmu]) as calls:
             (text,), (sure,) = recogniser.read(one)
         queries = calls[decoder[-1]][0].shape[1]  # in the layers before the last, content may follow the queries
@@ -50,13 +50,13 @@ def _drawable(recogniser: Recogniser) -> Decoder:
 
 
 def _weights(attention: Any, calls: dict[nn.Module, tuple[Any, ...]]) -> Tensor:
-    """(B, Q, S) of the last call, the mean of the heads."""
+    """The weights (B, Q, S) of the last call, averaged over heads."""
     return torch.as_tensor(attention.weights(*calls[attention]).mean(1))
 
 
 @contextmanager
 def _last_calls(modules: Sequence[Any]) -> Iterator[dict[nn.Module, tuple[Any, ...]]]:
-    """What each module was last called with. For a decoder that reads, this is the last refinement."""
+    """Record what each module was last called with; when a decoder reads, that is the last refinement."""
     calls: dict[nn.Module, tuple[Any, ...]] = {}
     hooks = [module.register_forward_pre_hook(calls.__setitem__) for module in modules]
     try:

@@ -1,4 +1,4 @@
-"""Where FMU and decoder looked, drawn: `dptr read RUN IMAGE... --attention PNG`."""
+"""Draws where the FMU and the decoder looked: `dptr read RUN IMAGE... --attention PNG`."""
 
 import io
 import math
@@ -21,12 +21,12 @@ from train.reading.attention import _drawable, _looked
 from train.reading.read import pictures
 from train.run import load_recogniser
 
-MOST = 100  # pictures drawn into one file
-WIDTH = 960  # pixels of a row of tiles, about
-PICTURE, TILE = (144, 640), (72, 228)  # height and width at most, in pixels, of the picture read and of one tile
-GAP, SMALL, LARGE = 12, 18, 26  # pixels between tiles, and of the two sizes of letters
+MOST = 100  # pictures in one file, at most
+WIDTH = 960  # approximate width of a row of tiles, in pixels
+PICTURE, TILE = (144, 640), (72, 228)  # maximum height and width in pixels of the picture read and of one tile
+GAP, SMALL, LARGE = 12, 18, 26  # pixels between tiles, and the two font sizes
 PAPER, INK, FAINT = "white", "#1a1a1a", "#6b6b6b"
-# Nine even steps of matplotlib's inferno (CC0), whose brightness rises evenly
+# Nine evenly spaced colours of matplotlib's inferno (CC0), whose brightness rises evenly
 INFERNO = np.array(
     [
         (0, 0, 4),
@@ -43,10 +43,10 @@ INFERNO = np.array(
 
 
 def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> int:
-    """Draw where a run looks in pictures, named as for `read.pictures`, into the PNG `path`; gives their number.
+    """Draw where a run looks in pictures into the PNG `path`; `images` as for `read.pictures`. Returns their number.
 
-    What is no picture is left out. Raises what `read.read` does, WrongUse also for more than 100 pictures or a
-    decoder that is no parseq, and DptrError if there is none to draw or the file cannot be written.
+    Files that are not pictures are left out. Raises what `read.read` does, WrongUse also for more than 100 pictures or
+    a decoder other than parseq, and DptrError if there is nothing to draw or the file cannot be written.
     """
     target = choose_device(device)
     named = pictures(images)
@@ -56,13 +56,13 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
     made: list[Tensor] = []
     for n, (_, data) in enumerate(named):
         if n == MOST:
-            raise WrongUse(f"{path} has room for {MOST} pictures, and these are more: name those to look into.")
+            raise WrongUse(f"{path} has room for {MOST} pictures, but more were given: name fewer.")
         with suppress(ValueError):
             picture = decode(data)
             made.append(stretched(picture, recogniser.config.vision.image_size))
-            shown.append(_fitted(picture, PICTURE))  # the rest of a large photograph is not kept
+            shown.append(_fitted(picture, PICTURE))  # large photographs are kept only at the size drawn
     if not shown:
-        raise DptrError(f"there is nothing to draw in {path}: no file named is a picture.")
+        raise DptrError(f"there is nothing to draw in {path}: none of the files is a picture.")
     pixels = torch.stack(made).to(target)
     texts, sure, maps = zip(*_looked(recogniser, pixels), strict=True)
     draw_attention(shown, texts, sure, maps, path)
@@ -76,11 +76,11 @@ def draw_attention(
     maps: Sequence[Tensor],
     path: Path,
 ) -> None:
-    """Write a PNG with a block a picture (RGB): the text read, how sure it is, the picture, and a tile a character.
+    """Write a PNG with a block per picture (RGB): the text read, its confidence, the picture, and a tile per character.
 
-    A tile is the picture in grey under the heat of the character's map, brightest where that is largest; maps come as
-    `attention_maps` gives them. Characters that the font lacks are named by their code points. At least one picture.
-    DptrError if the file cannot be written.
+    A tile shows the picture in grey under a heat map of the character's attention; `maps` are as `attention_maps` gives
+    them. Characters missing from the font are shown by their code points. Needs at least one picture. Raises DptrError
+    if the file cannot be written.
     """
     sure: Sequence[float | None] = confidences or [None] * len(shown)
     blocks = [_block(*parts) for parts in zip(shown, texts, sure, maps, strict=True)]
@@ -122,7 +122,7 @@ def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) ->
 
 
 def _heated(grey: Image.Image, one: Tensor) -> Image.Image:
-    """A grey picture under a map (rows, columns): the more heat, the less grey."""
+    """A grey picture under the heat map of `one` (rows, columns): the more heat, the less grey."""
     size = (grey.height, grey.width)
     smooth = F.interpolate(one[None, None], size, mode="bicubic", antialias=True)[0, 0].clamp_min(0).numpy()
     heat = (smooth / smooth.max())[..., None]  # (H, W, 1), 0 to 1
@@ -135,14 +135,14 @@ def _heated(grey: Image.Image, one: Tensor) -> Image.Image:
 
 
 def _fitted(picture: Image.Image, most: tuple[int, int]) -> Image.Image:
-    """The picture as large as fits into (height, width), its ratio kept."""
+    """The picture scaled to fit into (height, width), with its aspect ratio kept."""
     scale = min(most[0] / picture.height, most[1] / picture.width)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _legible(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, with code points like U+1EDF for what the font lacks."""
+    """The text, with code points such as U+1EDF for characters missing from the font."""
     lacking = bytes(font.getmask("\uffff"))
     parts = (c if c.isascii() or bytes(font.getmask(c)) != lacking else f" U+{ord(c):04X} " for c in text)
     return " ".join("".join(parts).split())

@@ -17,7 +17,7 @@ from train.data.word_batches import MemoryLoader
 from train.data.words import Words
 from train.reading.result import Reading
 
-MEMORIES, CROPS = 256, 64  # in one pass of the model
+MEMORIES, CROPS = 256, 64  # in one batch
 Load = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]  # word numbers to memory (B, M, D) and its mask
 
 
@@ -27,7 +27,7 @@ def read_memories(decoder: TextDecoder, loader: MemoryLoader, words: Words, prec
 
 
 def read_loaded(decoder: TextDecoder, load: Load, labels: Sequence[str], precision: str) -> list[Reading]:
-    """The same of memories that `load` gives by the numbers of the labels, words of like length together."""
+    """The same for memories that `load` gives by label number; words of similar length are read together."""
     decoder.eval()
     order = sorted(range(len(labels)), key=lambda n: len(labels[n]))
     found = {}
@@ -51,9 +51,9 @@ def read_crops(
     workers: int,
     tokens: CachedTokens | None = None,
 ) -> tuple[list[Reading], Counter[str]]:
-    """Read every crop, from its picture or from its tokens in the cache, and count those that are broken by reason.
+    """Read every crop, from its picture or its cached tokens; returns readings, and counts of broken crops by reason.
 
-    DptrError if all are.
+    Raises DptrError if all are broken.
     """
     recogniser.eval()
     batches = [range(n, min(n + CROPS, len(crops))) for n in range(0, len(crops), CROPS)]

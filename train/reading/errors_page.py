@@ -1,4 +1,4 @@
-"""The page of misread words: one HTML file to look through, the worst first, that needs nothing beside it."""
+"""The page of misread words, worst first: one self-contained HTML file."""
 
 import io
 from base64 import b64encode
@@ -14,18 +14,18 @@ from sources.labelled import Labelled
 from sources.pictures import decode
 from train.reading.result import Evaluation, Reading
 
-HEIGHT, WIDTH = 64, 512  # pixels a picture has at most: thousands of them go into one file
+HEIGHT, WIDTH = 64, 512  # pixels of a picture, at most: thousands of them go into one file
 
 
 def errors_page(done: Evaluation, sets: Sequence[Labelled] = (), limit: int = 2000) -> str:
     """The worst `limit` misread words of an evaluation as a self-contained HTML page.
 
-    With their pictures and keys, if `sets` are those that were evaluated. A picture that cannot be decoded leaves its
-    place to the reason.
+    If the evaluated `sets` are given, words are shown with their pictures and keys; a picture that cannot be decoded is
+    replaced by the reason.
     """
     misread = [
         (s.name, r, one)
-        for s, one in zip_longest(done.sets, sets)  # in their order: two sets may have the same name
+        for s, one in zip_longest(done.sets, sets)  # paired by order: two sets may have the same name
         for r in s.readings
         if not r.right
     ]
@@ -41,11 +41,11 @@ def errors_page(done: Evaluation, sets: Sequence[Labelled] = (), limit: int = 20
         datasets=datasets,
         numbers={name: n for n, (name, _) in enumerate(datasets, 1)},
     )
-    return page.encode("utf-8", "replace").decode()  # without the halves of characters that no file can hold
+    return page.encode("utf-8", "replace").decode()  # lone surrogates become question marks
 
 
 def _pieces(reading: Reading) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """The truth and the text in pieces, each with whether it differs."""
+    """The truth and the text in pieces, each with whether it differs from the other."""
     truth, text = [], []
     for same, a, b, c, d in SequenceMatcher(None, reading.truth, reading.text, autojunk=False).get_opcodes():
         truth += [(reading.truth[a:b], same != "equal")] * (a < b)
@@ -54,7 +54,7 @@ def _pieces(reading: Reading) -> tuple[list[tuple[str, bool]], list[tuple[str, b
 
 
 def _small(data: bytes) -> dict[str, str]:
-    """The `address` of the picture as a small JPEG, which is all of its data, or the `problem` with it."""
+    """The picture as a small JPEG in a data URL (`address`), or why it cannot be decoded (`problem`)."""
     try:
         picture = decode(data)
     except ValueError as error:

@@ -23,7 +23,7 @@ from train.reading.batched import read_crops, read_loaded, read_memories
 from train.reading.result import Evaluation, set_result
 from train.run import load_recogniser, load_run
 
-States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # of words, as a cache holds them
+States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # words to states and their lengths
 
 
 def evaluate(
@@ -35,9 +35,9 @@ def evaluate(
 ) -> Evaluation:
     """Read the held-out words of a pre-trained run's cache with its best checkpoint.
 
-    `corpora` other than the run's own are read whole but for words the run may have trained on; `limit` takes the
-    first words in the order of their hash. Raises WrongUse for a run or cache that is not there, DptrError for a cache
-    of another encoder or when no word is held out.
+    Of `corpora` other than the run's own, too, only held-out words are read, which the run cannot have trained on;
+    `limit` takes the first words in the order of their hash. Raises WrongUse for a run or cache that does not exist, or
+    for a cache of another encoder; DptrError if no word is held out.
     """
     decoder, config, step = load_run(run)
     space = config.space(cache)
@@ -46,7 +46,7 @@ def evaluate(
     words, dropped = read_words(space, names, decoder.charset, decoder.config.max_length)
     _, held_out = split(words, options.held_out)
     if not len(held_out):
-        raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: give a larger corpus.")
+        raise DptrError(f"none of the {len(words):,} words of {', '.join(names)} is held out: use a larger corpus.")
     held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
     loader = MemoryLoader(space, target, options.zero_memory)
@@ -57,9 +57,9 @@ def evaluate(
 def evaluate_texts(
     run: Path, sets: Sequence[Labelled], states: States, space: Space, limit: int | None, device: str
 ) -> Evaluation:
-    """Read any words with a pre-trained run, from memories that `states` makes of them now.
+    """Read any words with a pre-trained run, from memories that `states` makes on the spot.
 
-    Raises WrongUse for a run that is not there, DptrError if no word is usable.
+    Raises WrongUse for a run that does not exist or a space of another encoder, DptrError if no word is usable.
     """
     decoder, config, step = load_run(run)
     config.check_space(space)
@@ -87,10 +87,10 @@ def evaluate_crops(
     device: str = "auto",
     checkpoint: str = "best.pt",
 ) -> Evaluation:
-    """Read word images with a fine-tuned run; `limit` takes so many of each set, evenly.
+    """Read word images with a fine-tuned run; `limit` takes that many of each set, evenly spaced.
 
-    Labels with characters that the run cannot write count as misread; longer ones than it can write, and pictures that
-    cannot be decoded, are left out and counted. Raises WrongUse for a run that is not there, DptrError if no image is
+    Labels with characters that the run cannot write count as misread; labels that are too long for it and pictures that
+    cannot be decoded are left out and counted. Raises WrongUse for a run that does not exist, DptrError if no image is
     usable.
     """
     recogniser, _, step = load_recogniser(run, checkpoint)

@@ -1,7 +1,7 @@
 """Reads picture files with a fine-tuned recogniser: `dptr read RUN IMAGE...`.
 
-Imports little, so that the first word comes soon, and decodes in threads: worker processes would take longer to start
-than a folder of words takes to read.
+Imports little, so that the first word comes soon, and decodes pictures in threads: worker processes would take longer
+to start than a folder of words takes to read.
 """
 
 import glob
@@ -23,13 +23,13 @@ from sources.pictures import decode
 from train.run import load_recogniser
 
 BATCH = 64
-AHEAD = 2 * BATCH  # pictures decoded before the model asks for them
+AHEAD = 2 * BATCH  # pictures decoded ahead of the model
 THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class PictureReading:
-    """What stands on a picture and how sure that is, 0 to 1; or the problem for which it could not be read."""
+    """The text read from a picture and its confidence, 0 to 1; or the problem that kept it from being read."""
 
     image: str
     text: str | None
@@ -45,9 +45,9 @@ def read(
 ) -> list[PictureReading]:
     """Read pictures with a run's best checkpoint, in fp32; `images` as `pictures` takes them.
 
-    `on_result` is called with each reading as it comes, in the order of the list. A picture that cannot be read is a
-    reading with a problem. Raises WrongUse for an image, a device or a run that is not there and for a run that was
-    not fine-tuned, DptrError for a damaged run.
+    `on_result` is called with each reading as it comes, in the order of the list. A picture that cannot be read gives a
+    reading with a problem. Raises WrongUse for an image, device or run that does not exist and for a run that was not
+    fine-tuned, DptrError for a damaged run.
     """
     target = choose_device(device)
     named = pictures(images)
@@ -69,11 +69,11 @@ def read(
 
 
 def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """(path, encoded bytes) of every picture named by files, folders and patterns, in their order.
+    """(path, encoded bytes) of every picture named by files, folders and patterns, in the order given.
 
-    A folder, a tar or an LMDB gives all its pictures as `sources.photos` lists them; a pattern like `'*.png'` or
-    `'**/*.png'`, which the shell left as it is, all it matches, sorted. WrongUse, at once, for what does not exist or
-    matches nothing and for a folder without pictures.
+    A folder, a tar or an LMDB gives all its pictures as `sources.photos` lists them. A pattern such as `'*.png'` or
+    `'**/*.png'` that the shell has not expanded gives all its matches, sorted. Raises WrongUse, before any picture is
+    read, for a path that does not exist, a pattern that matches nothing, or a folder without pictures.
     """
     found = []
     for image in images:
@@ -81,7 +81,7 @@ def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         if "**" in image:  # it matches folders too, and whatever is in them
             matches = [path for path in matches if not os.path.isdir(path)]
         if not matches and glob.has_magic(image):
-            raise WrongUse(f"no file matches the pattern {image}: check it, and from which folder it starts.")
+            raise WrongUse(f"no file matches the pattern {image}: check it and the folder it starts from.")
         if missing := [path for path in matches or [image] if not (os.path.isfile(path) or os.path.isdir(path))]:
             raise WrongUse(f"there is no file or folder {missing[0]}: check the path.")
         if all(os.path.isdir(path) and photo_count(path) == 0 for path in matches):
@@ -93,7 +93,7 @@ def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _given(source: str) -> Iterator[tuple[str, bytes]]:
-    """The pictures of one source by their paths; for a file, at least one; empty bytes for what may not be read."""
+    """The pictures of one source with their paths; at least one for a file; empty bytes if permission is denied."""
     none = os.path.isfile(source)
     try:
         for name, data in photos(source):
@@ -103,12 +103,12 @@ def _given(source: str) -> Iterator[tuple[str, bytes]]:
     except PermissionError:
         yield source, b""
         return
-    if none:  # an archive without pictures, or a file of zeros, which passes for one: whatever it is, it is told
+    if none:  # an archive without pictures, or a file of zeros, which passes for one: report it either way
         yield source, b"no picture"
 
 
 def _prepared(named: Iterator[tuple[str, bytes]], image_size: Pair) -> Iterator[tuple[str, Tensor | str]]:
-    """Each path with the picture's pixels (3, H, W) uint8, or why there are none; made ahead by threads."""
+    """Each path with the picture's pixels (3, H, W) uint8, or why there are none; prepared ahead by threads."""
 
     def make(one: tuple[str, bytes]) -> tuple[str, Tensor | str]:
         name, data = one

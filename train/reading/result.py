@@ -1,4 +1,4 @@
-"""What reading sets of words came to: scores a set and over all, by length, every reading; as a table and as JSON."""
+"""The results of an evaluation: scores by set, overall and by length, and every reading; as a table and as JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from train.reading.score import Score, score
 
 GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
 COLUMNS = ("words", "36", "62", "all", "char err", "1-NED")
-LEGEND = "36: letters and digits, whatever their case; 62: case counts; all: every character"
+LEGEND = "36: letters and digits, ignoring case; 62: letters and digits, case-sensitive; all: every character"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One word: what it is, what was read, how sure that is (0 to 1), and the word's number in its source."""
+    """One word: its true text, the text read, the confidence (0 to 1), and the word's number in its source."""
 
     truth: str
     text: str
@@ -26,7 +26,7 @@ class Reading:
 
     @property
     def right(self) -> bool:
-        """Whether every character is."""
+        """Whether every character is right."""
         return self.truth == self.text
 
     @property
@@ -36,12 +36,12 @@ class Reading:
 
     @property
     def badness(self) -> tuple[float, float]:
-        """What every list of readings is sorted by: the error, and of equal errors the one that was surer is worse."""
+        """What every list of readings is sorted by: the error; of equal errors, the more confident reading is worse."""
         return self.error, self.confidence
 
 
 def worst_first(readings: Iterable[Reading]) -> list[Reading]:
-    """Readings by falling badness; of equals, in the order they came."""
+    """Readings by decreasing badness; equals keep their order."""
     return sorted(readings, key=lambda r: r.badness, reverse=True)
 
 
@@ -70,23 +70,23 @@ class Evaluation:
 
     @cached_property
     def readings(self) -> list[Reading]:
-        """Of all sets, the worst first."""
+        """The readings of all sets, worst first."""
         return worst_first(r for s in self.sets for r in s.readings)
 
     @cached_property
     def scores(self) -> Score:
-        """Over the words of all sets: the mean weighted by their number."""
+        """Scores over the words of all sets: the mean weighted by the number of words."""
         return scored(self.readings)
 
     @property
     def plain_mean(self) -> dict[str, float]:
-        """Each figure's mean over sets, every set counting alike."""
+        """The mean of each figure over sets, with equal weights."""
         figures = [s.score.figures() for s in self.sets]
         return {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
 
     @property
     def by_length(self) -> dict[str, Score]:
-        """Scores of all sets' words in groups of true length."""
+        """Scores of the words of all sets, grouped by true length."""
         readings = self.readings
         groups = {name: [r for r in readings if len(r.truth) in lengths] for name, lengths in GROUPS.items()}
         return {name: scored(group) for name, group in groups.items() if group}
@@ -119,7 +119,7 @@ def table(done: Evaluation, worst: int = 10) -> str:
     lines += [f"{printable(s.name)}: {count:,} left out: {why}" for s in done.sets for why, count in s.left_out.items()]
     wrong = [(r.truth, r.text, f"{r.confidence:.0%}") for r in done.readings if not r.right][:worst]
     if wrong:
-        lines += ["", *columns([("truth", "read as", "sure"), *wrong], left=2)]
+        lines += ["", *columns([("truth", "read as", "confidence"), *wrong], left=2)]
     return "\n".join(lines)
 
 

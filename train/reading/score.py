@@ -9,13 +9,13 @@ from rapidfuzz.distance import Levenshtein
 
 @dataclass(frozen=True)
 class Score:
-    """Figures over a list of words, as shares of one.
+    """Figures over a list of words, as fractions.
 
-    `word_accuracy` exactly equal, over all characters (the field's 94); `ignoring_case` equal after folding case, which
-    is fair to a CLIP that lower-cases its text; `accuracy_36` letters and digits alone, whatever their case, which
-    most papers print; `accuracy_62` letters and digits alone, case and all. Words without any letter or digit
-    count in the first two only. `character_error` edit distance over the number of true characters; `ned` 1-NED, the
-    mean of 1 - edit distance / longer length; `ned_36` the same of letters and digits, whatever their case.
+    `word_accuracy`: exactly equal, over all characters (the field's 94). `ignoring_case`: equal after case folding,
+    which is fair to a CLIP that lower-cases its text. `accuracy_36`: letters and digits only, ignoring case, which is
+    what most papers report. `accuracy_62`: letters and digits only, case-sensitive. Words without any letter or digit
+    count in the first two only. `character_error`: edit distance over the number of true characters. `ned`: 1-NED, the
+    mean of 1 - edit distance / longer length. `ned_36`: the same for letters and digits, ignoring case.
     """
 
     words: int
@@ -29,7 +29,7 @@ class Score:
 
     def __str__(self) -> str:
         return (
-            f"{self.word_accuracy:.1%} of words right ({self.ignoring_case:.1%} ignoring case), "
+            f"word accuracy {self.word_accuracy:.1%} ({self.ignoring_case:.1%} ignoring case), "
             f"character error {self.character_error:.1%}, 1-NED {self.ned:.3f}"
         )
 

@@ -191,7 +191,7 @@ def test_run_of_a_kind_that_is_not_here_says_so(tmp_path):
     decoder = small("nrtr")
     shape = decoder.config.to_dict() | {"kind": "later"}
     rewritten(tmp_path / "other", decoder, lambda config: config | {"decoder": shape})
-    with pytest.raises(DptrError, match=f"of another version: there is no decoder 'later': choose one of {KINDS[0]}"):
+    with pytest.raises(DptrError, match=f"from another version: there is no decoder 'later': choose one of {KINDS[0]}"):
         load_run(tmp_path / "other")
 
 

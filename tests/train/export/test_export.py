@@ -121,11 +121,11 @@ def test_pretrained_run_is_its_decoder(tmp_path, say):
 
 def test_wrong_use_is_said_and_leaves_nothing(tmp_path, say, monkeypatch):
     run, _ = pretrained(tmp_path / "run")
-    with pytest.raises(WrongUse, match="'pt' is no format to export to: choose one of safetensors, openocr, onnx."):
+    with pytest.raises(WrongUse, match="'pt' is not an export format: choose one of safetensors, openocr, onnx."):
         export(run, tmp_path / "out", "pt", say)
     with pytest.raises(WrongUse, match="there is no run in"):
         export(tmp_path, tmp_path / "out", "safetensors", say)
-    with pytest.raises(WrongUse, match="exists already"):
+    with pytest.raises(WrongUse, match="already exists"):
         export(run, run, "safetensors", say)
 
     def refuse(*_):

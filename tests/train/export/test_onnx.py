@@ -74,7 +74,9 @@ def test_a_file_that_reads_otherwise_is_not_kept(written, tmp_path, say, monkeyp
     model, out, _, _ = written
     run, _ = finetuned(tmp_path / "run", model.config.vision, end=-9.0)  # reads longer words than what was written
     monkeypatch.setattr(export_onnx, "_convert", lambda reader, path, fields: shutil.copy(out / "model.onnx", path))
-    with pytest.raises(DptrError, match="model.onnx was not kept: onnxruntime .* otherwise than the run"):
+    with pytest.raises(
+        DptrError, match="model.onnx was not kept: onnxruntime .* does not read random pictures as the run does"
+    ):
         export(run, tmp_path / "out", "onnx", say)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -86,14 +88,16 @@ def test_what_torch_cannot_convert_is_said_in_one_sentence(tmp_path, say, monkey
         raise RuntimeError("no such operator\nand forty lines more")
 
     monkeypatch.setattr("torch.export.export", fail)
-    with pytest.raises(DptrError, match=r"to ONNX \(no such operator\): install the versions that constraints.txt"):
+    with pytest.raises(
+        DptrError, match=r"to ONNX \(no such operator\): install the versions listed in constraints.txt"
+    ):
         export(run, tmp_path / "out", "onnx", say)
     assert not (tmp_path / "out").exists()
 
 
 def test_wrong_use_is_said(tmp_path, say, monkeypatch):
     run, _ = pretrained(tmp_path / "pretrained")
-    with pytest.raises(WrongUse, match="pre-trained run, which reads no pictures: fine-tune it"):
+    with pytest.raises(WrongUse, match="pre-trained run, which cannot read pictures: fine-tune it"):
         export(run, tmp_path / "out", "onnx", say)
     run, _ = finetuned(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "onnxscript", None)

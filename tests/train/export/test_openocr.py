@@ -181,10 +181,10 @@ def test_dictionary_has_a_character_a_line_in_the_order_of_ids(tmp_path, say, ch
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda folder: pretrained(folder, memory_width=20), "reads a memory of width 20 with a decoder of 32"),
-        (lambda folder: finetuned(folder, vision(20), 26), "adapts tokens of width 20 to its 32"),
-        (lambda folder: finetuned(folder, vision(32), 5), "an FMU of 26 queries, and this run has 5"),
-        (lambda folder: finetuned(folder, vision(32), 0), "an FMU of 26 queries, and this run has none"),
+        (lambda folder: pretrained(folder, memory_width=20), "reads memories of width 20 with a decoder of 32"),
+        (lambda folder: finetuned(folder, vision(20), 26), "adapts tokens of width 20 to a decoder of 32"),
+        (lambda folder: finetuned(folder, vision(32), 5), "an FMU of 26 queries, but this run has 5"),
+        (lambda folder: finetuned(folder, vision(32), 0), "an FMU of 26 queries, but this run has none"),
     ],
 )
 def test_other_shapes_are_refused(tmp_path, say, make, why):

@@ -154,7 +154,7 @@ def test_look(tmp_path, monkeypatch):
     (tmp_path / "bad.png").write_bytes(b"no")
     assert look(run, [str(tmp_path / "*.png")], tmp_path / "a.out") == 3
     assert (tmp_path / "a.out").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(DptrError, match="no file named is a picture"):
+    with pytest.raises(DptrError, match="none of the files is a picture"):
         look(run, [str(tmp_path / "bad.png")], tmp_path / "b.png")
     monkeypatch.setattr(attention_page, "MOST", 2)
     with pytest.raises(WrongUse, match="has room for 2 pictures"):

@@ -33,7 +33,7 @@ def test_held_out_tsv_table_and_page_list_the_same_misreadings_in_the_same_order
     rows = [line.split("\t") for line in (run / "held-out.tsv").read_text().splitlines()[1:]]
     assert [(word, text) for _, word, text in rows if word != text] == expected
 
-    _, _, listed = table(done, worst=len(expected)).rpartition("sure\n")
+    _, _, listed = table(done, worst=len(expected)).rpartition("confidence\n")
     assert [tuple(line[:-4].split()) for line in listed.splitlines()] == expected
 
     page = errors_page(done)
