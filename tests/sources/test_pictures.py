@@ -102,12 +102,12 @@ def test_every_path_sees_the_same_pixels(kind, encoder, run, tmp_path, monkeypat
     assert torch.equal(WordTower(tower, torch.device("cpu"), "fp32").pixels(data), expected)  # freezing
     seen, reads = [], Recogniser.read
     monkeypatch.setattr(Recogniser, "read", lambda self, x: seen.append(x) or reads(self, x))
-    evaluated = read_crops(tiny(), crops, torch.device("cpu"), "fp32", 0)
+    (evaluated,), _ = read_crops(tiny(), crops, torch.device("cpu"), "fp32", 0)
     (tmp_path / "a").write_bytes(data)
     (reading,) = read(run, [str(tmp_path / "a")], "cpu")
     assert len(seen) == 2
     assert all(torch.equal(pixels[0], expected) for pixels in seen)
-    assert reading.text == evaluated.texts[0]
+    assert reading.text == evaluated.text
     photograph = encoder.preprocess(Image.fromarray(shown))  # too small to come at a smaller scale
     assert torch.equal(encoder.pixels(data), photograph)
 
