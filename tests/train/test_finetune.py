@@ -257,7 +257,7 @@ def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_p
     finetune(options, material, print)
     with pytest.raises(WrongUse, match="is a fine-tuned run"):
         pretrained_config(options.out)
-    with pytest.raises(WrongUse, match="already holds a run"):
+    with pytest.raises(WrongUse, match="already holds a finished run"):
         finetune(options, material, print)
 
 

@@ -171,7 +171,7 @@ def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
 
 def test_finished_run_is_not_written_over(options):
     pretrain(options, print)
-    with pytest.raises(WrongUse, match="already holds a run"):
+    with pytest.raises(WrongUse, match="already holds a finished run"):
         pretrain(options, print)
 
 
