@@ -42,7 +42,7 @@ import sys
 from pathlib import Path
 from bench.peak import peak
 from bench.read_cache import BATCH, opened, some_words
-from train.batches import Plan
+from train.data.plan import Plan
 from train.data.readers import open_reader
 import torch
 reader = opened(Path(sys.argv[1]), int(sys.argv[2]))

@@ -105,7 +105,6 @@ Precision = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Dataset split.", rich_help_panel=DATA)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
-Resume = Annotated[str, typer.Option(help="auto: continue the run in --out, if any; never; or a run or checkpoint.")]
 SpaceName = Annotated[
     str | None,
     typer.Option("--space", help="Space, if the cache has several: its name or the start of it.", rich_help_panel=DATA),

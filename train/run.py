@@ -54,7 +54,7 @@ def load_file(path: Path) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"model", "step", "scores", "config"} - set(saved)
         if missing:
-            raise KeyError(f"it has no {', '.join(missing)}")
+            raise ValueError(f"it has no {', '.join(missing)}")
         return dict(saved)
     except Exception as error:  # zip, pickle and key errors all mean the same to the user
         raise _damaged(path, error) from error

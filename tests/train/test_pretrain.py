@@ -60,7 +60,7 @@ def test_run_folder_holds_everything(trained, cache):
     assert lines[0]["loss"] > lines[-2]["loss"]
     assert list((out / "tensorboard").glob("events*"))
     decoder, saved, step = load_run(out)
-    assert (saved, step) == (config, summary.best_step)
+    assert (saved.to_dict(), step) == (config, summary.best_step)
     assert decoder.config.memory_width == 64
 
 

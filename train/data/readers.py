@@ -24,7 +24,6 @@ from models.device import free_memory, memory, upload
 from train.data.plan import Plan
 from train.data.words import Words
 
-READERS = ("auto", "resident", "mapped", "streamed")
 WINDOW_BYTES = 64 << 20  # of states in a window of `Streamed`; two windows are in memory
 THREADS = 8  # threads that read blocks; they mostly wait for the disk
 Loaded = tuple[Words, Tensor, NDArray[np.int64]]
