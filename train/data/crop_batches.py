@@ -19,7 +19,6 @@ from cache.bank import Bank, picture_key
 from cache.keys import key_bytes
 from models.image_encoder import Pair, stretched
 from sources.pictures import decode
-from train.data.augment import augmented
 from train.data.crops import Crops
 from train.data.plan import Plan
 
@@ -68,6 +67,10 @@ class Pictures(Dataset[CropBatch]):
 
     def __init__(self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0) -> None:
         self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
+        if strength:
+            from train.data.augment import augmented  # takes torchvision, two seconds that reading does not need
+
+            self._augmented = augmented
 
     def __getitem__(self, item: tuple[int, Sequence[int]]) -> CropBatch:
         draw, numbers = item
@@ -79,7 +82,8 @@ class Pictures(Dataset[CropBatch]):
             except ValueError as error:
                 broken[n] = str(error)
                 continue
-            made.append(stretched(augmented(picture, self.strength, rng), self.image_size))
+            changed = self._augmented(picture, self.strength, rng) if self.strength else picture
+            made.append(stretched(changed, self.image_size))
             kept.append(n)
         pictures = torch.stack(made) if made else torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
         return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken, draw)

@@ -190,6 +190,15 @@ def test_runs_that_cannot_read(run, folder, tmp_path):
         read(tmp_path / "pretrained", image)
 
 
+@pytest.mark.parametrize("module", ["train.pretrain", "train.reading.evaluate"])
+def test_pretraining_and_evaluation_start_without_what_they_do_not_need(module):
+    heavy = {"open_clip", "torchvision", "timm", "faiss", "datasets", "pandas", "matplotlib", "torch._dynamo"}
+    code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_it_starts_without_what_only_training_needs():
     heavy = {"open_clip", "torchvision", "timm", "h5py", "faiss", "datasets", "pandas", "tensorboard", "pyarrow"}
     code = f"import sys, train.reading.read; print(sorted({heavy!r} & set(sys.modules)))"
