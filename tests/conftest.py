@@ -1,13 +1,13 @@
 """What tests share: a tiny real CLIP, a cache made with it, and the development data if it is there."""
 
-import io
 import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import settings
+
+from tests.helpers.pictures import picture
 
 # in case a test's process writes through the installed command: never the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -66,27 +66,6 @@ def full_encoder(tiny_models):
     from pipeline.encoder import Encoder
 
     return Encoder("tiny", "untrained:1", precision="fp32", layout="full")
-
-
-def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> bytes:
-    """An encoded picture of noise."""
-    from PIL import Image
-
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
-    """An encoded picture of a word in Pillow's own font, black on white."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.new("RGB", (size[1], size[0]), "white")
-    ImageDraw.Draw(image).text((4, 1), text, "black", font=ImageFont.load_default(20))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture

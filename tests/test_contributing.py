@@ -15,7 +15,7 @@ import pipeline.weights
 import sources.words
 import train.perturbation
 from cli import app
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from tests.models.decoders import test_decoders as promises
 from train.run import load_run
 

@@ -7,7 +7,7 @@ import pytest
 from cache.bank import Bank, picture_key
 from cache.errors import Damaged, DptrError
 from cache.keys import as_keys
-from tests.cache.test_fingerprint import ONE
+from tests.helpers.fingerprint import ONE
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from cache.collection import Collection
 from cache.errors import Damaged, DptrError
-from tests.cache.test_fingerprint import ONE
-from tests.cache.test_shard import file_size_limit
+from tests.helpers.files import file_size_limit
+from tests.helpers.fingerprint import ONE
 
 
 def collection(folder):

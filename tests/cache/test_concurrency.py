@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.keys import as_keys
 from cache.memories import Memories, MemoryReader, key_of
-from tests.cache.test_fingerprint import ONE
+from tests.helpers.fingerprint import ONE
 
 WRITE = """
 import sys

@@ -13,7 +13,7 @@ from cache.memories import MemoryReader
 from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
-from tests.cache.test_shard import file_size_limit
+from tests.helpers.files import file_size_limit
 
 
 def test_corpus_comes_out_as_it_is(tmp_path, encoder, monkeypatch):

@@ -10,9 +10,9 @@ from cache.space import open_space
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
-from tests.cache.test_verify import flip
-from tests.conftest import picture
 from tests.faults.job import everything, files
+from tests.helpers.files import flip
+from tests.helpers.pictures import picture
 
 
 @pytest.fixture

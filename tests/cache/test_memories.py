@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cache.errors import Damaged, DptrError
 from cache.keys import KeyTable, as_keys, key_bytes, keys_from_disk, keys_to_disk
 from cache.memories import Memories, MemoryReader, key_of
-from tests.cache.test_fingerprint import ONE
+from tests.helpers.fingerprint import ONE
 
 
 @given(

@@ -1,8 +1,6 @@
 """A shard is written whole or not at all, and read back as it was."""
 
 import os
-import resource
-from contextlib import contextmanager
 from dataclasses import replace
 
 import h5py
@@ -14,21 +12,11 @@ from hypothesis import strategies as st
 from cache.errors import Damaged, DptrError
 from cache.shard import Place, Shard, make_image, pack_strings, unpack_strings
 from cache.shard import write_shard as write_image
+from tests.helpers.files import file_size_limit
 
 
 def write_shard(path, rows, datasets):
     return write_image(path, make_image(rows, datasets))
-
-
-@contextmanager
-def file_size_limit(limit: int):
-    """The kernel refuses to let a file of this process grow beyond `limit` bytes: a full disk without a disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_plain_h5py_reads_what_was_written(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from cache.errors import DptrError, WrongUse
 from cache.info import describe, show
 from cache.space import complete_space, open_space
-from tests.cache.test_fingerprint import ONE, replace
+from tests.cache.test_fingerprint import replace
+from tests.helpers.fingerprint import ONE
 
 
 @pytest.fixture

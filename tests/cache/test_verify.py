@@ -11,8 +11,9 @@ from cache.verify import bytes_listed, verify
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
-from tests.conftest import picture
 from tests.faults.job import everything, files
+from tests.helpers.files import flip
+from tests.helpers.pictures import picture
 
 PICTURES = [(f"{n}.png", picture(n)) for n in range(6)]
 
@@ -34,12 +35,6 @@ def make(encoder, monkeypatch):
 
 def look(cache, repair=False):
     return verify(cache, None, repair, lambda read: None)
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def test_whole_cache_has_no_problem_and_every_byte_is_read(make, tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.conftest import picture
 from tests.helpers.commands import SMALL, start
 from tests.helpers.once import once
+from tests.helpers.pictures import picture
 
 
 @pytest.fixture(scope="session")

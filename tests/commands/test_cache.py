@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.cache.test_verify import flip
 from tests.helpers.commands import DPTR, run
+from tests.helpers.files import flip
 
 
 @pytest.fixture

@@ -73,7 +73,11 @@ def test_help_loads_nothing_heavy():
         (["embed-text", "words.txt"], 2, "--corpus"),
         (["embed-text", "words.txt", "--corpus", "../x", *SMALL], 2, "cannot name a corpus"),
         (["embed-text", "words.txt", "--corpus", "x", "--model", "nope"], 2, "open_clip has no model 'nope'"),
-        (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16"], 2, "dptr ships no weights for ViT-B-16: name some"),
+        (
+            ["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16"],
+            2,
+            "ships no weights for ViT-B-16",
+        ),
         (["embed-text", "words.txt", "--corpus", "x", "--model", "ViT-B-16", "--pretrained", "openai"], 2, "QuickGELU"),
         (["embed-images", "none/", "--bank", "x"], 2, "there is no file or folder 'none/'"),
         (["embed-images", "none.tar", "--bank", "x"], 2, "there is no file or folder none.tar"),

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
-from tests.conftest import drawn
+from tests.helpers.pictures import drawn
 from tests.train.reading.test_read import save, tiny
 
 WORDS = ["street", "EXIT", "12:30", "cafe", "hello", "$4.99", "a", "tomorrow"]

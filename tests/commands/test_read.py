@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import drawn
 from tests.helpers.commands import run
-from tests.sources.test_words import write_lmdb
+from tests.helpers.lmdbs import write_lmdb
+from tests.helpers.pictures import drawn
 
 NUMBERS = [str(n) for n in range(10, 40)]
 DATA = ["--train", "train", "--val", "val", "--out", "x"]

@@ -31,7 +31,8 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from tests.conftest import TINY, picture
+from tests.conftest import TINY
+from tests.helpers.pictures import picture
 
 # whatever changes the disk, but for the temporary database, which is not of the cache
 SYSTEM_CALLS = ("open", "write", "fsync", "rename", "ftruncate", "unlink", "mkdir")

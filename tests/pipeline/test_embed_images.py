@@ -18,7 +18,7 @@ from pipeline.labels import collect
 from pipeline.picture_shards import Tally, embed_into
 from sources.labelled import Labelled
 from sources.pictures import decode
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from tests.pipeline.test_embed_text import files
 from tests.train.reading.test_read import tiny
 from train.data.crop_batches import CachedTokens

@@ -17,8 +17,8 @@ from cache.memories import MemoryReader
 from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
-from tests.cache.test_shard import file_size_limit
 from tests.conftest import WORDS
+from tests.helpers.files import file_size_limit
 
 
 def states_of(cache, encoder, corpus, label):

@@ -6,8 +6,8 @@ import pytest
 
 from cache.errors import DptrError, WrongUse
 from sources.photos import photo_count, photos
-from tests.conftest import picture
-from tests.sources.test_words import write_lmdb
+from tests.helpers.lmdbs import write_lmdb
+from tests.helpers.pictures import picture
 
 
 @pytest.fixture

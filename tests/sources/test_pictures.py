@@ -18,7 +18,7 @@ from pipeline.labels import collect
 from sources import pictures
 from sources.labelled import Labelled
 from sources.pictures import decode
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from tests.train.reading.test_read import save, tiny
 from train.data.crop_batches import CachedTokens, Pictures
 from train.data.crops import usable

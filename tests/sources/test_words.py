@@ -2,26 +2,15 @@
 
 import json
 
-import lmdb
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from cache.errors import DptrError, WrongUse
 from sources.words import Reading, words
+from tests.helpers.lmdbs import write_lmdb
 
 EXPECTED = ["street", "Café", "", '5" pipe', "a,b"]
-
-
-def write_lmdb(folder, labels, images=None):
-    folder.mkdir()
-    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"num-samples", str(len(labels)).encode())
-        for number, label in enumerate(labels, 1):
-            if label is not None:
-                transaction.put(b"label-%09d" % number, label.encode())
-            if images:
-                transaction.put(b"image-%09d" % number, images[number - 1])
 
 
 def read(path, **how):

@@ -13,7 +13,7 @@ from models.decoders.parseq import Config, Decoder
 from pipeline.convert import space_tower
 from pipeline.embed_crops import embed_crops
 from sources.labelled import Labelled
-from tests.conftest import drawn, picture
+from tests.helpers.pictures import drawn, picture
 from train.data.crop_batches import CachedTokens
 from train.finetune import Material, build, finetune
 from train.finetune_options import FinetuneOptions, check

@@ -11,7 +11,7 @@ from cache.space import open_space
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.reading.evaluate import evaluate

@@ -7,7 +7,7 @@ import torch
 
 from models.charset import EOS
 from models.decoders.ctc import BLANK
-from tests.models.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
+from tests.helpers.decoders import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
 
 
 def written(path):

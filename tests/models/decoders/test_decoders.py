@@ -11,8 +11,8 @@ from cache.errors import DptrError, WrongUse
 from cli import app
 from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder, confidence, configure, ended_at_eos, make, names
+from tests.helpers.decoders import ragged, small
 from tests.helpers.runs import run_config
-from tests.models.decoders.by_hand import ragged, small
 from tests.train.export.test_export import finetuned, pictures, pretrained
 from train.export import export
 from train.reading.attention import attention_maps

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from models.charset import EOS
-from tests.models.decoders.by_hand import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
+from tests.helpers.decoders import assert_same_loss, assert_same_reading, layer_by_hand, ragged, small
 
 LABELS = ["street", "a", "no", "1984!", "Hello"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cache.errors import DptrError
 from models.charset import CHARACTERS_36, Charset
 from sources.labelled import Labelled
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from train.data.crop_batches import Pictures, load, schedule
 from train.data.crops import Crops, usable
 

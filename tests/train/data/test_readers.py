@@ -17,7 +17,7 @@ from cache.errors import Damaged
 from cache.keys import as_keys
 from cache.memories import Memories, MemoryReader, key_of
 from models.charset import Charset
-from tests.cache.test_fingerprint import ONE
+from tests.helpers.fingerprint import ONE
 from train.data.plan import Plan
 from train.data.readers import Resident, Streamed, choose_reader, open_reader
 from train.data.words import Words

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from cache.errors import DptrError, WrongUse
 from models.charset import EOS
 from models.layers import Attention
-from tests.conftest import picture
-from tests.models.decoders.by_hand import attend
+from tests.helpers.decoders import attend
+from tests.helpers.pictures import picture
 from tests.train.reading.test_read import save, tiny
 from train.reading import attention_page
 from train.reading.attention import attention_maps

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sources.labelled import Labelled
-from tests.conftest import picture
+from tests.helpers.pictures import picture
 from tests.train.reading.test_score import distance_by_definition
 from train.reading.errors_page import errors_page
 from train.reading.result import Evaluation, Reading, set_result

@@ -16,9 +16,9 @@ from models.decoders import make
 from models.decoders.parseq import Config
 from models.image_encoder import Convolution, VisionConfig, stretched
 from models.recogniser import Recogniser, RecogniserConfig
-from tests.conftest import picture
+from tests.helpers.lmdbs import write_lmdb
+from tests.helpers.pictures import picture
 from tests.helpers.runs import run_config
-from tests.sources.test_words import write_lmdb
 from train.reading import read as stage
 from train.reading.read import PictureReading, read
 from train.recorder import Recorder

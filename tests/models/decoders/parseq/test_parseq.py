@@ -7,8 +7,7 @@ from torch.nn import functional as F
 from models.charset import EOS
 from models.decoders.parseq import Config, Decoder
 from models.decoders.parseq.permutations import draw_permutations
-from tests.models.decoders.by_hand import attend, ragged
-from tests.models.decoders.parseq.test_permutations import masks_by_loop
+from tests.helpers.decoders import attend, masks_by_loop, ragged
 
 LABELS = ["street", "a", "no", "1984!", "Hello"]
 

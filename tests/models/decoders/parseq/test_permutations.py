@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.decoders.parseq.permutations import attention_masks, draw_permutations
-
-
-def masks_by_loop(order: list[int]) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Query and content mask of one order, by asking of each pair which came first."""
-    S = len(order) - 1
-    query = [[order.index(key) < order.index(i + 1) for key in range(S)] for i in range(S)]
-    content = [[order.index(key) <= order.index(i) for key in range(S)] for i in range(S)]
-    return query, content
+from tests.helpers.decoders import masks_by_loop
 
 
 @given(length=st.integers(1, 25), seed=st.integers(0, 2**31))

@@ -66,3 +66,11 @@ def assert_same_reading(decoder, found, expected):
         rest = S - len(wanted)
         assert ids.tolist() == wanted + [EOS] * rest
         assert shares.tolist() == pytest.approx(likely + [1.0] * rest, abs=1e-5)
+
+
+def masks_by_loop(order: list[int]) -> tuple[list[list[bool]], list[list[bool]]]:
+    """Query and content mask of one order, by asking of each pair which came first."""
+    S = len(order) - 1
+    query = [[order.index(key) < order.index(i + 1) for key in range(S)] for i in range(S)]
+    content = [[order.index(key) <= order.index(i) for key in range(S)] for i in range(S)]
+    return query, content

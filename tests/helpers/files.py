@@ -1,0 +1,21 @@
+"""What goes wrong with files: a flipped bit, a disk that takes no more."""
+
+import resource
+from contextlib import contextmanager
+
+
+@contextmanager
+def file_size_limit(limit: int):
+    """The kernel refuses to let a file of this process grow beyond `limit` bytes: a full disk without a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

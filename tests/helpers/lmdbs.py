@@ -1,0 +1,14 @@
+"""LMDBs in the form of the field's."""
+
+import lmdb
+
+
+def write_lmdb(folder, labels, images=None):
+    folder.mkdir()
+    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", str(len(labels)).encode())
+        for number, label in enumerate(labels, 1):
+            if label is not None:
+                transaction.put(b"label-%09d" % number, label.encode())
+            if images:
+                transaction.put(b"image-%09d" % number, images[number - 1])

@@ -1,0 +1,26 @@
+"""Encoded pictures: noise, and drawn words."""
+
+import io
+
+import numpy as np
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> bytes:
+    """An encoded picture of noise."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
+    """An encoded picture of a word in Pillow's own font, black on white."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", (size[1], size[0]), "white")
+    ImageDraw.Draw(image).text((4, 1), text, "black", font=ImageFont.load_default(20))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
