@@ -1,7 +1,7 @@
 """A bank: photographs' features (N, T, D), class token first, with a FAISS index over the class-token row.
 
 A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, `keys`
-(n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how pixels were made of that.
+(n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how it became pixels.
 `index.faiss` is an inner-product index over the normalised class-token rows, in the order of the bank, with the sha256
 of all that as its last 32 bytes, which FAISS does not read; `skipped.json` maps names of pictures that could not be
 read to the reason.

@@ -1,4 +1,4 @@
-"""How results are put for people: in columns, counted by reason, and without what a terminal would obey."""
+"""Results as people read them: in columns, counted by reason, with nothing in a label that a terminal would obey."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,9 +10,9 @@ WIDEST = 1 << 16  # no line is cut or wrapped, wherever it goes
 
 
 def columns(rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows, of which there is one at least, as lines of plain text: `left` columns flush left, the others flush right.
+    """Rows (at least one) as lines of plain text: the first `left` columns flush left, the others flush right.
 
-    A column is as wide as its widest entry is in a terminal, where a Chinese character takes two places. Entries are
+    A column is as wide as its widest entry is in a terminal, where a Chinese character takes two cells. Entries are
     made printable.
     """
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -26,7 +26,7 @@ def columns(rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
 
 
 def printable(text: str) -> str:
-    r"""The text with whatever does not print escaped, so that a label cannot steer the terminal.
+    r"""The text with unprintable characters escaped, so that a label cannot control the terminal.
 
     >>> printable("a\x1b[31m")
     'a\\x1b[31m'

@@ -12,10 +12,10 @@ Made = TypeVar("Made")
 
 
 def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
-    """The same items, made by a thread up to `depth` before they are asked for.
+    """The same items, made by one thread up to `depth` items ahead of the caller.
 
-    An error comes out where its item would. When this is closed, or ends, so is `items` if it is a generator, and the
-    thread is gone.
+    An error is raised where its item would come. When this ends or is closed, the thread is gone, and `items` is closed
+    if it is a generator.
     """
     end = object()
     try:
@@ -32,10 +32,10 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
 def mapped_ahead(
     make: Callable[[Item], Made], items: Iterable[Item], threads: int, depth: int
 ) -> Generator[Made, None, None]:
-    """What `make` gives for each item, in their order, made by threads up to `depth` before it is asked for.
+    """The result of `make` for each item, in order, made by threads up to `depth` items ahead of the caller.
 
-    The items themselves are taken in the caller's thread. An error of `make` comes out where its result would; when
-    this is closed, or ends, the threads are gone.
+    Items are taken in the caller's thread. An error of `make` is raised where its result would come. When this ends or
+    is closed, the threads are gone.
     """
     pool = ThreadPoolExecutor(threads)
     try:

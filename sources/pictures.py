@@ -53,7 +53,7 @@ def decode(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
             turn, rgb = _turn(picture), _rgb(picture)
             return rgb if turn is None else rgb.transpose(turn)
     except Image.UnidentifiedImageError:
-        raise ValueError("it is no picture") from None
+        raise ValueError("it is not a picture") from None
     except (Image.DecompressionBombError, MemoryError):
         raise ValueError("it has too many pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data

@@ -54,8 +54,8 @@ def test_index_is_made_anew_when_the_bank_grew(bank):
 def test_skipped_pictures_add_up(bank):
     bank.record_skipped({"a": "it is empty"})
     bank.record_skipped({})
-    bank.record_skipped({"b": "it is no picture"})
-    assert Bank(bank.folder, ONE).skipped() == {"a": "it is empty", "b": "it is no picture"}
+    bank.record_skipped({"b": "it is not a picture"})
+    assert Bank(bank.folder, ONE).skipped() == {"a": "it is empty", "b": "it is not a picture"}
 
 
 def test_empty_bank_is_an_error(tmp_path):

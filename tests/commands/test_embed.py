@@ -31,7 +31,7 @@ def test_summaries_say_what_was_done_and_lost(work):
     assert "free on the disk" in told
     out = (work / "images.out").read_text()
     assert "3 pictures added" in out
-    assert "skipped: broken.jpg: it is no picture" in out
+    assert "skipped: broken.jpg: it is not a picture" in out
 
 
 def test_python_cli_does_what_dptr_does(work):

@@ -88,7 +88,7 @@ def test_reading_pictures(work):
     (work / "bad.png").write_bytes(b"x")
     bad = run("read", "fine", "bad.png", cwd=work)
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert "bad.png: it is no picture" in bad.stderr
+    assert "bad.png: it is not a picture" in bad.stderr
 
 
 def test_frozen_encoder_from_the_command_line(work):

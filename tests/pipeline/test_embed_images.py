@@ -54,7 +54,7 @@ def test_unreadable_pictures_are_named_and_do_not_stop_the_run(tmp_path, encoder
 
 
 def test_none_readable_is_an_error_and_makes_nothing(tmp_path, encoder, say):
-    with pytest.raises(DptrError, match=r"none of 2 files could be read as a picture \(a: it is no picture"):
+    with pytest.raises(DptrError, match=r"none of 2 files could be read as a picture \(a: it is not a picture"):
         embed_images(tmp_path, encoder, [("a", b"x"), ("b", b"")], 2, "noise", say)
     assert list(tmp_path.iterdir()) == []
 

@@ -191,8 +191,8 @@ def test_floats_that_are_no_numbers_are_drawn():
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"hello", "it is no picture"),
-        (encoded(Image.new("RGB", (5, 4)), "EPS"), "it is no picture"),  # opening it would start Ghostscript
+        (b"hello", "it is not a picture"),
+        (encoded(Image.new("RGB", (5, 4)), "EPS"), "it is not a picture"),  # opening it would start Ghostscript
         (picture(1)[:300], "it is damaged"),
         (picture(1, (400, 400), "JPEG")[:3000], "it is damaged"),
         (b"\xff\xd8\xff", "it is damaged"),

@@ -84,7 +84,7 @@ def test_run_is_whole_and_evaluates(trained, material):
     assert val.score.accuracy_36 == pytest.approx(summary.scores["accuracy_36"], abs=0.1)
     assert more.score.words == 19
     assert more.left_out == {
-        "it is no picture": 1,
+        "it is not a picture": 1,
         "without a label": 1,
         "longer than 25 characters": 1,
         "without any ASCII character": 1,
@@ -93,7 +93,7 @@ def test_run_is_whole_and_evaluates(trained, material):
     assert done.plain_mean["accuracy_36"] == pytest.approx((val.score.accuracy_36 + more.score.accuracy_36) / 2)
     text = table(done, 3)
     assert "mean, weighted" in text
-    assert "more: 1 left out: it is no picture" in text
+    assert "more: 1 left out: it is not a picture" in text
     assert "data:image/" in errors_page(done, sets) or done.scores.word_accuracy == 1
     assert evaluate_crops(out, sets, limit=5, device="cpu").scores.words == 10
 
@@ -177,8 +177,8 @@ def test_sets_of_one_name_keep_their_own_pictures(trained):
 def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material, say):
     damaged = Material([[drawn_set(NUMBERS, damaged=[0, 5])]], material.val, material.space, material.tower)
     done = finetune(replace(options, batch=90, steps=2), damaged, say)
-    assert done.dropped == {"broken: it is no picture": 2}
-    assert any("2 training crops not used: it is no picture" in line for line in say.lines)
+    assert done.dropped == {"broken: it is not a picture": 2}
+    assert any("2 training crops not used: it is not a picture" in line for line in say.lines)
     nothing = Material([[drawn_set(NUMBERS[:3], damaged=range(3))]], material.val, material.space, material.tower)
     with pytest.raises(DptrError, match="none of the 3 training crops can be read as a picture"):
         finetune(replace(options, out=options.out.with_name("other")), nothing, say)

@@ -102,7 +102,7 @@ def test_broken_pictures_among_good_ones(run, folder, monkeypatch):
     assert [r.image for r in readings] == named
     problems = [r.problem for r in readings]
     assert problems[0] == "it is empty or may not be read"
-    assert problems[2] == "it is no picture"
+    assert problems[2] == "it is not a picture"
     assert problems[3].startswith("it is damaged (")
     assert [readings[1].text, readings[4].text] == [alone(tiny(), picture(n))[0] for n in (1, 4)]
     assert readings[0] == PictureReading(named[0], None, None, problems[0])
@@ -161,7 +161,7 @@ def test_a_file_of_zeros_is_no_empty_archive(run, folder):
     (folder / "a.png").write_bytes(bytes(20480))  # what a crash may leave of a file: tarfile takes it for an archive
     readings = read(run, [str(folder / "a.png"), str(folder / "b.png")])
     assert [Path(r.image).name for r in readings] == ["a.png", "b.png"]
-    assert [r.problem for r in readings] == ["it is no picture", None]
+    assert [r.problem for r in readings] == ["it is not a picture", None]
 
 
 def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
