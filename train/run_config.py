@@ -105,10 +105,12 @@ class RunConfig:
 
 
 def options_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options in the contents of a config.json of either layout; anything else is returned unchanged."""
-    if "options" in config:
-        return dict(config["options"])
-    return dict(_first_layout(config)["options"]) if "versions" in config else config
+    """The command's options in a config.json of either layout; anything else is returned unchanged."""
+    if "options" not in config and "versions" not in config:
+        return config
+    found = config["options"] if "options" in config else _first_layout(config)["options"]
+    inner = {f.name for kind in (PretrainOptions, FinetuneOptions) for f in fields(kind) if not f.metadata}
+    return {name: value for name, value in found.items() if name not in inner}
 
 
 def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:

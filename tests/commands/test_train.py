@@ -126,6 +126,18 @@ def test_the_configuration_of_a_run_asks_for_the_same_again(tmp_path, cache, ask
     assert asked[1] == ORDERED
 
 
+@pytest.mark.parametrize("changes", [{}, {"other_space": True}])
+def test_the_configuration_of_a_fine_tuned_run_is_taken_too(tmp_path, changes):
+    from tests.test_old_runs import EARLIER
+
+    config = json.loads((EARLIER / "fine" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    known = {p.name: bool(getattr(p, "multiple", False)) for p in get_command(app).commands["finetune"].params}
+    found = read_config(tmp_path / "config.json", known)
+    assert (found["init"], found["train"], found["batch"], found["encoder_lr"]) == ("pre-parseq", ["crops"], 6, 0.002)
+    assert "other_space" not in found
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
