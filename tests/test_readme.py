@@ -40,7 +40,7 @@ def test_readmes_lines_run(work):
     assert "corpus 'numbers': 500 labels added" in done.stdout
     assert "bank 'photos': 3 pictures added" in done.stdout
     assert "held-out words of numbers" in done.stdout
-    assert "run runs/reader: 20 steps" in done.stdout
+    assert "run runs/reader: 10 steps" in done.stdout
     assert "misread words: runs/reader/errors.html" in done.stdout
     assert re.search(r"^signs/10\.png\t.*\t[01]\.\d+$", done.stdout, re.M)
     for name in (

@@ -25,7 +25,7 @@ def test_strength_zero_changes_nothing():
 def test_any_shape_comes_out_as_a_picture(strength):
     rng = random.Random(1)
     for size in ((1, 1), (3, 40), (200, 8), (400, 300), (31, 33)):
-        for _ in range(30):
+        for _ in range(30 if strength < 5 else 8):  # wild blurs take long
             made = augmented(Image.new("RGB", size, "white"), strength, rng)
             assert made.mode == "RGB"
             assert min(made.size) >= 1
