@@ -12,7 +12,7 @@ help:  ## this list
 
 install: $(VENV)/.installed  ## install dptr into .venv
 
-demo: $(VENV)/.installed  ## run the whole chain on shipped words and photographs (about three minutes)
+demo: $(VENV)/.installed  ## run the whole chain on shipped words and photographs (three minutes)
 	$(BIN)/dptr demo
 
 test: $(VENV)/.tested lint  ## check style, types and behaviour
