@@ -1,6 +1,6 @@
 """What no refactoring may change: `python -m bench.same` must print the same lines before and after.
 
-Each line is one result and its value or SHA-256: the bytes of a cache, losses and weights after 20 steps of each
+Each line is one result and its value or SHA-256: the bytes of a cache, losses and weights after 140 steps of each
 decoder and a few of fine-tuning, texts read from memories and from pictures. Everything is made here from fixed seeds
 and computed in fp32 by one thread. Compare lines only within one machine and one version of torch: two machines round
 differently.
@@ -28,7 +28,6 @@ from cli import app
 DECODERS = ("parseq", "nrtr", "abinet", "ctc")
 WORDS = [*map(str, range(200)), *(a + b for a in ("old", "New", "RED") for b in ("shop", "Bar", "INN", "'s", "-4"))]
 SHAPE = ("--depth", "1", "--width", "64", "--batch", "32")
-PACE = ("--steps", "20", "--eval-every", "1", "--eval-words", "8", "--precision", "fp32")
 FINETUNE = ("--train", "crops", "--val", "crops", "--batch", "8", "--steps", "6", "--eval-every", "1")
 
 
