@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## run the whole chain on shipped words and photograph
 	$(BIN)/dptr demo
 
 test: $(VENV)/.tested lint  ## check style, types and behaviour
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 	$(BIN)/ruff check .
