@@ -101,7 +101,7 @@ def load_run(folder: Path, checkpoint: str = "best.pt") -> tuple[TextDecoder, Ru
     """
     saved = load_model(folder, checkpoint)
     if isinstance(saved.model, Recogniser):
-        raise WrongUse(f"{folder} is a fine-tuned run: name a run made by dptr pretrain instead.")
+        raise _fine_tuned(folder)
     return saved.model, saved.config, saved.step
 
 
@@ -120,7 +120,7 @@ def pretrained_config(folder: Path) -> RunConfig:
     """The configuration of a pre-trained run. Raises WrongUse if there is no run, or if it was fine-tuned."""
     config = run_config(folder)
     if config.reads_pictures:
-        raise WrongUse(f"{folder} is a fine-tuned run: name a run made by dptr pretrain instead.")
+        raise _fine_tuned(folder)
     return config
 
 
@@ -132,6 +132,10 @@ def run_config(folder: Path) -> RunConfig:
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
     except Exception as error:  # not JSON, or unexpected keys
         raise _damaged(folder / "config.json", error) from error
+
+
+def _fine_tuned(folder: Path) -> WrongUse:
+    return WrongUse(f"{folder} is a fine-tuned run: name a run made by dptr pretrain instead.")
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:

@@ -13,10 +13,10 @@ FINGERPRINT = Fingerprint(
 )
 
 
-def run_config(model, fingerprint=FINGERPRINT, space_name="tiny.untrained-1.00000000"):
+def run_config(model, space_name="tiny.untrained-1.00000000"):
     """As if a model of this shape had been trained for 100 steps."""
     if isinstance(model, RecogniserConfig):
         options = FinetuneOptions(Path("pre"), ["train"], ["val"], Path("run"))
     else:
         options = PretrainOptions(["words"], Path("run"))
-    return RunConfig(options, model, space_name, fingerprint, {"steps": 100, "orp": {}}, {"versions": {}})
+    return RunConfig(options, model, space_name, FINGERPRINT, {"steps": 100, "orp": {}}, {"versions": {}})

@@ -7,17 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from cache.errors import DptrError, WrongUse
-from cache.fingerprint import Fingerprint
 from models.decoders import DecoderConfig, configure, make
 from models.image_encoder import Convolution, VisionConfig
 from models.recogniser import Recogniser, RecogniserConfig
-from tests.helpers.runs import run_config
+from tests.helpers.runs import FINGERPRINT, run_config
 from train.export import export
 from train.recorder import Recorder
 
-FINGERPRINT = Fingerprint(
-    "tiny", "untrained:1", {}, "0" * 64, 1, False, "clip", "a photo of a '{label}'", "compact", {}, "fp32"
-)
 SCORES = {"accuracy_36": 0.75, "word_accuracy": 0.5}
 
 
@@ -55,13 +51,13 @@ def saved(folder, model, config):
 def finetuned(folder, encoder=None, queries=0, end=2.0, **changes):
     """A fine-tuned run and its recogniser; the higher `end`, the shorter its readings."""
     model = scattered(Recogniser(RecogniserConfig(encoder or vision(), decoder_config(**changes), queries)), end)
-    return saved(folder, model, run_config(model.config, FINGERPRINT)), model
+    return saved(folder, model, run_config(model.config)), model
 
 
 def pretrained(folder, **changes):
     """A pre-trained run and its decoder."""
     model = scattered(make(decoder_config(**changes)), 2.0)
-    return saved(folder, model, run_config(model.config, FINGERPRINT, "tiny")), model
+    return saved(folder, model, run_config(model.config, space_name="tiny")), model
 
 
 def pictures(model, B, seed=1):
