@@ -16,9 +16,10 @@ from torch import Tensor
 from cache.errors import WrongUse
 from cache.space import Space
 from models.decoders import DecoderConfig, configure
-from models.device import choose_device, choose_precision
+from models.device import choose_device, choose_precision, upload
 from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
 from models.recogniser import Recogniser, RecogniserConfig, groups
+from sources.ahead import ahead
 from sources.labelled import Labelled
 from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
 from train.data.crops import Crops, usable
@@ -106,8 +107,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     broken: dict[int, str] = {}
 
     def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
-        targets = charset.encode(batch.labels).to(device)
-        value = recogniser.loss(batch.pictures.to(device, non_blocking=True), targets)
+        targets = upload(charset.encode(batch.labels), device)
+        value = recogniser.loss(upload(batch.pictures, device), targets)
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
@@ -183,8 +184,9 @@ def _batches(
     """Yield the run's batches from number `start` on."""
     epochs = (schedule(training, weights, options.batch, options.seed, epoch) for epoch in count())
     numbers: Iterator[Any] = islice(chain.from_iterable(epochs), start, None)
+    made: Iterator[CropBatch]
     if material.tokens:
-        made = material.tokens.batches(training, numbers, start)
+        made = ahead(material.tokens.batches(training, numbers, start))
     else:
         made = load(Pictures(training, image_size, options.augment, options.seed), numbers, workers, start)
     for batch in made:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -25,6 +25,7 @@ from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
+COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
 AGREE_EVERY = 10  # steps between checks whether any rank was asked to stop
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
@@ -85,11 +86,22 @@ class _Since:
 
 
 class Loop:
-    """Trains one run. `groups` are the optimizer's parameter groups, as `Step` takes them."""
+    """Trains one run. `groups` are the optimizer's parameter groups, and `drawn` is for steps that are replayed: `Step`
+    takes both.
+    """
 
-    def __init__(self, name: str, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, run: Recorder) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        groups: list[dict[str, Any]],
+        pace: Pace,
+        run: Recorder,
+        drawn: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
-        self.step = Step(model, groups, pace)
+        self.step = Step(model, groups, pace, drawn)
+        self._replays = drawn is not None
         self.progress = Progress()
         self._since = _Since([], [], 0.0)
         self._last: Iterable[str] = EARLIER
@@ -119,8 +131,9 @@ class Loop:
                 asked = time.perf_counter()
                 batch = next(coming)
                 since.waited += time.perf_counter() - asked
-                with self._utilisation.watch((progress.step + 1) % LOG_EVERY == 2, len(batch)):
-                    since.losses.append(self.step(progress.step + 1, compute, batch))
+                counting = progress.step % COUNT_EVERY[self.pace.device.type] == 1
+                with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
+                    since.losses.append(self.step(progress.step + 1, compute, batch, not counting))
                 since.labels.append(batch.labels)
                 self._last = batch.labels
                 since.seen += len(batch)
@@ -190,13 +203,17 @@ class Loop:
         self.model.eval()
         step, progress = self.progress.step, self.progress
         average = self.step.average
-        with average.shown() if average else nullcontext():
+        with average.shown() if average else nullcontext(), self._as_written():
             found = evaluate()
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
             if progress.best_rank is None or found.rank >= progress.best_rank:
                 progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
                 self.run.save_best(self.model, step, found.scores, found.readings)
+
+    def _as_written(self, now: bool = True) -> AbstractContextManager[Any]:
+        """A context in which layers run as they are written, even if they were compiled for steps that are replayed."""
+        return torch.compiler.set_stance("force_eager") if now and self._replays else nullcontext()
 
     def _save(self) -> None:
         losses = self._means()

@@ -76,6 +76,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     shape, pace = resolve(options, replace(kind, characters=charset.characters), loader, ranks, len(training))
     torch.manual_seed(options.seed)
     decoder = make(shape).to(device)
+    if options.execution != "eager" and (device.type == "cpu" or ranks.size > 1 or not decoder.replayable):
+        raise WrongUse(
+            f"--execution {options.execution} needs a GPU, a single rank, and a decoder other than ctc: leave it out."
+        )
     perturbation = perturbation_of(options, space, loader, training)
     asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
     name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
@@ -111,12 +115,20 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     if run.state:
         say(f"continuing from step {run.state['step']:,}")
     plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
-    loop = Loop("pretrain", decoder, [{"params": list(decoder.parameters()), "peak": rate}], pace, run)
+    if options.execution == "compiled":
+        for layer in decoder.layers:
+            layer.compile(dynamic=True)
+
+    def drawn(batch: TextBatch) -> TextBatch:
+        return replace(batch, drawn=decoder.drawn(batch.targets))
+
+    parameters = [{"params": list(decoder.parameters()), "peak": rate}]
+    loop = Loop("pretrain", decoder, parameters, pace, run, None if options.execution == "eager" else drawn)
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
-        memory = perturbation(batch.memory)
-        return decoder.loss(memory, batch.mask, batch.targets), decoder.predictions(batch.targets)
+        memory, more = perturbation(batch.memory), () if batch.drawn is None else (batch.drawn,)
+        return decoder.loss(memory, batch.mask, batch.targets, *more), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
         readings = read_memories(decoder, loader, watched, pace.precision)

@@ -7,6 +7,7 @@ from cache.errors import WrongUse
 from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, option
 
 READERS = ("auto", "resident", "mapped", "streamed")
+EXECUTIONS = ("eager", "graphs", "compiled")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class PretrainOptions:
     seed: int = option("Random seed for weights, data order, permutations and perturbation.", MACHINE, 0)
     reader: str = option("How to read memories: resident, mapped, streamed, or auto: by their size.", MACHINE, "auto")
     precision: str = option("fp32, bf16, or auto: bf16 if the hardware supports it natively.", MACHINE, "auto")
+    execution: str = option(
+        "How a GPU takes a step: eager; graphs: recorded for each shape of batch, then replayed; compiled: layers "
+        "compiled, then the same.",
+        MACHINE,
+        "eager",
+    )
     device: str = option("cpu, cuda, cuda:N, or auto: the GPU if there is one.", MACHINE, "auto")
 
     @property
@@ -72,6 +79,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse(f"--orp-positions must be 'shared' or 'sample', not '{options.orp_positions}'.")
     if options.reader not in READERS:
         raise WrongUse(f"--reader must be one of {', '.join(READERS)}, not '{options.reader}'.")
+    if options.execution not in EXECUTIONS:
+        raise WrongUse(f"--execution must be one of {', '.join(EXECUTIONS)}, not '{options.execution}'.")
     given = ("depth", "batch", "epochs", "eval_words")
     check_counts(options, given, ("width", "heads", "permutations", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:

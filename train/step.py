@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.device import autocast, differentiable_attention, product_rate
 from train.ranks import Ranks
+from train.replay import CudaGraphs, Replay
 
 WARM_UP = 0.075  # fraction of all steps: 1.5 of 20 epochs
 CLIP_NORM = 20.0
@@ -37,28 +38,50 @@ class Step:
     Everything random in a step (permutations, perturbation, dropout) is a function of (seed, step, rank).
     """
 
-    def __init__(self, model: nn.Module, groups: list[dict[str, Any]], pace: Pace) -> None:
+    def __init__(
+        self, model: nn.Module, groups: list[dict[str, Any]], pace: Pace, drawn: Callable[[Any], Any] | None = None
+    ) -> None:
+        """`drawn`, if given, adds to a batch whatever its loss draws on the CPU; then steps are recorded and replayed.
+
+        See train/replay.py. Needs a GPU, and a single rank.
+        """
         self.model, self.pace = model, pace
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.average = Average(model, pace.ema) if pace.ema else None
+        self._drawn, self._replay = drawn, None if drawn is None else Replay(self._gradients, CudaGraphs())
+        self._loss: Callable[[Any], tuple[Tensor, Tensor]] | None = None
 
-    def __call__(self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> Tensor:
-        """Take step number `step`, from 1; returns this rank's part of the loss without waiting for the device."""
+    def __call__(
+        self, step: int, loss: Callable[[Any], tuple[Tensor, Tensor]], batch: Any, recorded: bool = True
+    ) -> Tensor:
+        """Take step number `step`, from 1; returns this rank's part of the loss without waiting for the device.
+
+        Without `recorded`, the step is computed as usual even if it could be replayed.
+        """
         self.model.train()
-        device, ranks = self.pace.device, self.pace.ranks
-        torch.manual_seed(_seed(self.pace.seed, step, ranks.rank))
+        self._loss = loss
+        torch.manual_seed(_seed(self.pace.seed, step, self.pace.ranks.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
-        with differentiable_attention(device), autocast(device, self.pace.precision):
-            value, count = loss(batch)
-        if ranks.size > 1:  # a mean of means would give words more weight on ranks with few predictions
-            value = value * (count * ranks.size / ranks.sum(count))
-        self.optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        if self._drawn:
+            batch = self._drawn(batch)
+        value = self._replay(batch) if self._replay and recorded else self._gradients(batch)
         self.optimizer.step()
         if self.average:
             self.average.update(step)
+        return value
+
+    def _gradients(self, batch: Any) -> Tensor:
+        """The loss; leaves its gradients, clipped, in the parameters."""
+        assert self._loss
+        device, ranks = self.pace.device, self.pace.ranks
+        with differentiable_attention(device), autocast(device, self.pace.precision):
+            value, count = self._loss(batch)
+        if ranks.size > 1:  # a mean of means would give words more weight on ranks with few predictions
+            value = value * (count * ranks.size / ranks.sum(count))
+        self.optimizer.zero_grad(set_to_none=self._replay is None)  # what is recorded writes to the same tensors again
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         return value.detach().float()
 
     @property

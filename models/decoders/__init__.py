@@ -50,6 +50,7 @@ class DecoderConfig:
 class TextDecoder(nn.Module, ABC):
     """Reads text from a memory (B, M, D)."""
 
+    replayable: ClassVar[bool] = True  # whether the loss, given what is `drawn`, never waits for the device
     architecture: ClassVar[str]  # says how to rebuild it without this project
     reading: ClassVar[dict[str, Any]]  # says, at least under "how", how it reads
     layers: Any  # an nn.ModuleList, whose items have no type
@@ -81,8 +82,12 @@ class TextDecoder(nn.Module, ABC):
         """The mean loss per character, a scalar.
 
         memory (B, M, D); memory_mask (B, M), True where there is a row (None: everywhere); targets (B, S + 1), as
-        `Charset.encode` returns them.
+        `Charset.encode` returns them. A decoder that implements `drawn` takes what it returns as a fourth argument.
         """
+
+    def drawn(self, targets: Tensor) -> Tensor | None:
+        """What `loss` would draw from the CPU's generator, on the device of the targets; None: nothing."""
+        return None
 
     def describe(self) -> str:
         """A line for a person: kind, shape, and number of parameters."""

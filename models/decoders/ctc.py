@@ -27,6 +27,7 @@ class Config(DecoderConfig):
 class Decoder(TextDecoder):
     """Frames from learned queries: self-attention among them, cross-attention on the memory."""
 
+    replayable = False  # torch's loss reads the lengths on the CPU
     architecture = (
         "x = queries, one for each frame, twice as many as the longest text has characters. Each layer: x += "
         "self_attention(norm_self(x), over norm_self(x)), where all see all; x += cross_attention(norm_cross(x), over "

@@ -223,7 +223,7 @@ def test_unknown_words_are_wrong_use(tiny_models):
         Encoder("tiny", "untrained:0", device="x")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_gives_what_the_cpu_gives(encoder):
     on_gpu = Encoder("tiny", "untrained:1", precision="fp32", device="cuda")
     for a, b in zip(split_rows(encoder, WORDS), split_rows(on_gpu, WORDS), strict=True):

@@ -136,6 +136,8 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         ({"orp": 0.1, "orp_relative": 0.1}, "give only one of them"),
         ({"bank": None, "orp": 0.1}, "needs photographs"),
         ({"orp_positions": "x"}, "'shared' or 'sample'"),
+        ({"execution": "x"}, "one of eager, graphs, compiled"),
+        ({"execution": "graphs"}, "needs a GPU"),
         ({"heads": 5}, "cannot be split into 5 heads"),
         ({"depth": 0}, "--depth must be more than 0"),
         ({"permutations": 3}, "give 1 or an even number, not 3"),
@@ -211,7 +213,7 @@ def test_training_leaves_torch_as_it_was(options):
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_runs(options):
     assert pretrain(replace(options, device="cuda"), print).steps == 3
 

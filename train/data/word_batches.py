@@ -81,6 +81,7 @@ class TextBatch:
     memory: Tensor
     mask: Tensor | None
     targets: Tensor
+    drawn: Tensor | None = None  # what the decoder's loss draws on the CPU, if it was drawn already
 
     def __len__(self) -> int:
         return len(self.targets)

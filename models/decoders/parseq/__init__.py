@@ -18,6 +18,7 @@ from models.charset import EOS
 from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
 from models.decoders.parseq.layer import DecoderLayer
 from models.decoders.parseq.permutations import attention_masks, draw_permutations, order_count
+from models.device import upload
 from models.layers import KeysValues, learned_rows, rows_of
 
 TOGETHER = 8  # words are refined in groups of similar length, so that a long one does not make all of them long
@@ -61,8 +62,7 @@ class Decoder(TextDecoder):
         drawn from torch's global generator. EOS is predicted only in the first two orders, PAD never.
         """
         pad = self.charset.pad
-        if orders is None:
-            orders = draw_permutations(targets.shape[1] - 2, self.config.permutations).to(targets.device)
+        orders = self.drawn(targets) if orders is None else orders
         inputs, outputs = targets[:, :-1], targets[:, 1:]
         B, S = inputs.shape
         K = len(orders)
@@ -73,9 +73,13 @@ class Decoder(TextDecoder):
         content = self.dropout(self._embed(inputs)).unsqueeze(1)  # (B, 1, S, W): still the same in all orders
         logits = self._run(query, content, self.memory_keys_values(memory), mask, memory_mask)
         wanted = outputs[:, None].repeat(1, K, 1)
-        wanted[:, 2:][wanted[:, 2:] == EOS] = pad
+        wanted[:, 2:].masked_fill_(wanted[:, 2:] == EOS, pad)
         total = F.cross_entropy(logits.flatten(0, 2).float(), wanted.flatten(), ignore_index=pad, reduction="sum")
         return total / (wanted != pad).sum()
+
+    def drawn(self, targets: Tensor) -> Tensor:
+        """As TextDecoder: the orders of characters, (K, S + 1)."""
+        return upload(draw_permutations(targets.shape[1] - 2, self.config.permutations), targets.device)
 
     def predictions(self, targets: Tensor) -> Tensor:
         """As TextDecoder: each character in every order, EOS in two."""

@@ -85,7 +85,7 @@ def test_several_devices_give_the_bytes_of_one(encoder, monkeypatch):
     assert all((found[n] == one.image_tokens(pictures[n : n + 1])).all() for n in range(5))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_that_is_full_goes_on_with_less(tiny_models, capsys):
     encoder = Encoder("tiny", "untrained:1", precision="fp32", device="cuda:0")
     pictures = torch.randn(4096, 3, 32, 32, generator=torch.Generator().manual_seed(0))

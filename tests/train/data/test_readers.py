@@ -188,7 +188,7 @@ def test_size_chooses_the_reader(monkeypatch):
     assert choose_reader("mapped", 1, CPU) == ("mapped", "as --reader says")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_readers_agree_on_a_gpu(tmp_path):
     gpu = torch.device("cuda")
     words, reader = labelled(range(400)), stored(tmp_path, [[1, 3, 2, 4] * 50] * 2)
