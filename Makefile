@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, every start compiles torch again: 20 seconds instead of 5
 
-.PHONY: help install demo test lint bench faults clean
+.PHONY: help install demo test lint bench gpu faults clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 
 bench: $(VENV)/.tested  ## the figures of docs/figures.md that need no data, one JSON line each
 	@for name in encode_text encode_images pretrain_step cache_io read_cache embed_memory; do $(BIN)/python -m bench.$$name || exit 1; done
+
+gpu: $(VENV)/.tested  ## all that needs a GPU, on one card in under five minutes: figures and tests, into gpu.json
+	$(BIN)/python -m bench.gpu
 
 faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)
 	TQDM_DISABLE=1 $(BIN)/python -m tests.faults

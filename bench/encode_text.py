@@ -3,10 +3,12 @@
     python -m bench.encode_text [WORDS.txt]
 
 ViT-B/16 text tower with untrained weights (speed does not depend on them), in each precision that the hardware
-supports. The usual way: a loop over batches of 64 in fp32, all 77 positions, features kept in memory. The two take
-turns; medians of three runs. Then time and peak memory for lists of three lengths, each in a process of its own.
+supports. The usual way: a loop over batches of 64 in fp32 (on a GPU, of 512 with autocast), all 77 positions, features
+kept in memory. The two take turns; medians of three runs. Then, unless --brief, time and peak memory for lists of three
+lengths, each in a process of its own.
 """
 
+import argparse
 import json
 import random
 import statistics
@@ -14,24 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import open_clip
 import torch
 
+from bench.material import some_words
 from bench.operations import operations
-from models.device import choose_device, choose_precision, product_rate
+from models.device import autocast, choose_device, choose_precision, product_rate
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.towers.prefix_tree import PrefixTree, distinct_prefixes
 from pipeline.weights import build_model
-from sources.signs import signs
-from sources.words import Reading, words
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
-USUAL, RUNS = 256, 3  # words per run of the usual way
+USUAL = {"cpu": (256, 64), "cuda": (8192, 512)}  # words per run of the usual way, and per batch
 LENGTHS = 10_000, 100_000, 300_000
 GOALS = {"bf16": 40, "fp32": 15}
 EMBED = """
@@ -47,18 +49,33 @@ print(done.seconds, peak())
 """
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    labels = [label for label, _ in collect(words(sys.argv[1], Reading()) if len(sys.argv) > 1 else signs())]
-    device = choose_device("auto")
-    best = choose_precision("auto", device)
-    encoders = {precision: Encoder(MODEL, WEIGHTS, precision=precision) for precision in {best: 0, "fp32": 0}}
-    model, tokenizer = build_model(MODEL, WEIGHTS).to(device), open_clip.get_tokenizer(MODEL)
+    parser = argparse.ArgumentParser("bench.encode_text")
+    parser.add_argument("words", nargs="?")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", help="only this one (default: fp32, and the best of this hardware)")
+    parser.add_argument("--count", type=int, help="words (default: all of the list)")
+    parser.add_argument("--usual", type=int, help="words per run of the usual way")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", nargs=2, default=(MODEL, WEIGHTS), help="name and weights")
+    parser.add_argument("--brief", action="store_true", help="leave out the lists of three lengths")
+    asked = parser.parse_args(arguments)
+    labels = some_words(asked.words, asked.count)
+    device = choose_device(asked.device)
+    best = choose_precision(asked.precision or "auto", device)
+    precisions = [best] if asked.precision else list(dict.fromkeys([best, "fp32"]))
+    encoders = {p: Encoder(*asked.model, precision=p, device=str(device)) for p in precisions}
+    model, tokenizer = build_model(*asked.model).to(device), open_clip.get_tokenizer(asked.model[0])
+    if device.type == "cuda":  # what is set up only once is no part of a rate
+        _usual(model, tokenizer, labels[:512], device, best, 512)
+        for encoder in encoders.values():
+            encoder.text_states([encoder.prompt.ids(label) for label in labels[:5000]])
     ratios: dict[str, list[float]] = {precision: [] for precision in encoders}
     rates, usual, busy = {precision: list(r) for precision, r in ratios.items()}, [], []
     size = 0
-    for _ in range(RUNS):
-        usual.append(_usual(model, tokenizer, labels, device))
+    for _ in range(asked.runs):
+        usual.append(_usual(model, tokenizer, labels, device, best, asked.usual or USUAL[device.type][0]))
         for precision, encoder in encoders.items():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
@@ -67,40 +84,48 @@ def main() -> None:
             ratios[precision].append(rates[precision][-1] / usual[-1])
             size = done.bytes // done.new_memories
             busy += [done.busy] if precision == best else []
-    ids = [encoders[best].prompt.ids(label) for label in labels]
+    some = labels[:20_000]
+    ids = [encoders[best].prompt.ids(label) for label in some]
     P = len(encoders[best].prompt.prefix)
     before = encoders[best].text.evaluated
+    began = time.perf_counter()
     encoders[best].text_states(ids)
+    alone = len(ids) / (time.perf_counter() - began)
     evaluated = encoders[best].text.evaluated - before
-    print("lengths ...", file=sys.stderr)
     result = {
         "bench": "encode_text",
         "words": len(labels),
         "words_per_second": {p: round(statistics.median(r), 1) for p, r in rates.items()},
+        "encoder_alone": round(alone, 1),
         "usual_words_per_second": round(statistics.median(usual), 1),
         "ratios": {p: round(statistics.median(r), 1) for p, r in ratios.items()},
         "ratio": round(statistics.median(ratios[best]), 1),
-        "goal": GOALS[best],
+        "goal": GOALS[best] if device.type == "cpu" else None,
         "busy": statistics.median(busy),
         "rows_a_word": round(sum(len(i) - P for i in ids) / len(ids), 3),
         "positions_a_word": round(evaluated / len(ids), 3),
         "distinct_prefixes_a_word": round(distinct_prefixes(ids, P) / len(ids), 3),
         "share_of_product_rate": {p: round(_share(e, rates[p], evaluated / len(ids)), 3) for p, e in encoders.items()},
-        "lengths": _lengths(labels),
         "bytes_a_word": size,
         "released_bytes_a_word": 78 * 512 * 2,
         "device": device.type,
         "precision": best,
     }
+    if not asked.brief:
+        print("lengths ...", file=sys.stderr)
+        result["lengths"] = _lengths(labels)
     print(json.dumps(result))
 
 
-def _usual(model: torch.nn.Module, tokenizer: object, labels: list[str], device: torch.device) -> float:
-    """Words per second of the usual way, on words spread evenly over the list."""
-    chosen = [f"a photo of a '{label}'" for label in labels[:: max(1, len(labels) // USUAL)][:USUAL]]
+def _usual(
+    model: torch.nn.Module, tokenizer: object, labels: list[str], device: torch.device, precision: str, count: int
+) -> float:
+    """Words per second of the usual way, on `count` words spread evenly over the list."""
+    chosen = [f"a photo of a '{label}'" for label in labels[:: max(1, len(labels) // count)][:count]]
+    size = USUAL[device.type][1]
     began = time.perf_counter()
-    with torch.inference_mode():
-        kept = [model.encode_text(tokenizer(chosen[n : n + 64]).to(device)) for n in range(0, len(chosen), 64)]
+    with torch.inference_mode(), autocast(device, precision if device.type == "cuda" else "fp32"):
+        kept = [model.encode_text(tokenizer(chosen[n : n + size]).to(device)) for n in range(0, len(chosen), size)]
     if device.type == "cuda":
         torch.cuda.synchronize()
     return sum(map(len, kept)) / (time.perf_counter() - began)
@@ -108,10 +133,11 @@ def _usual(model: torch.nn.Module, tokenizer: object, labels: list[str], device:
 
 def _share(encoder: Encoder, rates: list[float], positions: float) -> float:
     """The fraction of the machine's matmul rate that is used on the whole way from file to cache."""
-    batch = next(PrefixTree([encoder.prompt.ids(f"word{n}") for n in range(500)], 5).batches(2048))
+    P = len(encoder.prompt.prefix)
+    batch = next(PrefixTree([encoder.prompt.ids(f"word{n}") for n in range(500)], P).batches(2048))
     tensors = [torch.from_numpy(a).to(encoder.device) for a in batch[:3]]
     each = operations(lambda: encoder.text.replicas.first(*tensors)) / batch.tokens.size
-    return statistics.median(rates) * positions * each / product_rate(encoder.device, encoder.dtype)
+    return statistics.median(rates) * positions * each / product_rate(encoder.device, encoder.dtype, 0.5)
 
 
 def _lengths(labels: list[str]) -> dict[int, dict[str, float]]:

@@ -3,21 +3,27 @@
     python -m bench.pretrain_step [WORDS.txt]
 
 ViT-B/16 (untrained weights: speed does not depend on them), width 512, six permutations, perturbation, batch 64 on a
-CPU and 384 on a GPU, depth 1 and 6. Ours is `dptr pretrain` in this machine's fastest precision. The other side is
-bench/released_step.py in fp32 (with autocast on a GPU), once with CLIP in the step and once without. Both see the same
-words and take turns; medians of three runs.
+CPU and 384 on a GPU, depth 1 and 6. Ours is `dptr pretrain` in this machine's fastest precision, on a GPU in each way
+of --execution. The other side is bench/released_step.py in fp32 (with autocast on a GPU), once with CLIP in the step
+and once without. All see the same words and take turns; medians of three runs. A line for each depth is printed
+whenever one more of its figures is known; the last one counts.
 """
 
+import argparse
 import json
 import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from bench.material import some_photographs, some_words
 from bench.released_step import ReleasedStep
+from bench.steady import steady
 from cache.space import open_space
 from models.device import autocast, choose_device, choose_precision
 from pipeline.embed_images import embed_images
@@ -25,14 +31,13 @@ from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.weights import build_model
-from sources.signs import photographs, signs
-from sources.words import Reading, words
 from train.pretrain import pretrain
-from train.pretrain_options import PretrainOptions
+from train.pretrain_options import EXECUTIONS, PretrainOptions
 
 MODEL, WEIGHTS = "ViT-B-16-quickgelu", "untrained:0"
-WORDS, RUNS = 4096, 3
-STEPS = {1: 40, 6: 10}  # of ours per run, by depth
+WORDS = {"cpu": 4096, "cuda": 60_000}
+BATCH = {"cpu": 64, "cuda": 384}
+STEPS = {"cpu": {1: 40, 6: 10}, "cuda": {1: 800, 6: 400}}  # of ours per run, by depth
 GOALS = {"cpu": {1: 20, 6: 10}, "cuda": {1: 5, 6: 5}}
 
 
@@ -40,9 +45,12 @@ def released(step: ReleasedStep, labels: list[str], batch: int, precision: str, 
     """Words per second of a step, after one to warm up; without CLIP, memories are made before the clock starts."""
     device = step.positions.device
     optimizer = torch.optim.AdamW(step.parameters(), lr=1e-5)
-    for n in range(2):
+    seconds = []
+    for n in range(2 if device.type == "cpu" else 8):
         some = labels[n * batch : (n + 1) * batch]
         memory = None if with_clip else step.memory(some)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         began = time.perf_counter()
         with autocast(device, precision):
             loss = step.loss(some, step.memory(some) if memory is None else memory)
@@ -51,46 +59,85 @@ def released(step: ReleasedStep, labels: list[str], batch: int, precision: str, 
         torch.nn.utils.clip_grad_norm_(step.parameters(), 20)
         optimizer.step()
         loss.item()
-        seconds = time.perf_counter() - began
-    return batch / seconds
+        seconds.append((time.perf_counter() - began) / len(some))
+    return 1 / statistics.median(seconds[len(seconds) // 2 :])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    device = choose_device("auto")
-    precision, batch = choose_precision("auto", device), 64 if device.type == "cpu" else 384
-    labels = [label for label, _ in collect(words(sys.argv[1], Reading()) if len(sys.argv) > 1 else signs())]
-    labels = labels[:: max(1, len(labels) // WORDS)][:WORDS]
-    clip, figures = build_model(MODEL, WEIGHTS).to(device), {}
+    parser = argparse.ArgumentParser("bench.pretrain_step")
+    parser.add_argument("words", nargs="?")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--count", type=int, help="words to train on")
+    parser.add_argument("--batch", type=int, help="words per step")
+    parser.add_argument("--steps", type=int, help="of ours per run")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 6])
+    parser.add_argument("--executions", nargs="+", choices=EXECUTIONS, help="(default: all that the device has)")
+    parser.add_argument("--model", nargs=2, default=(MODEL, WEIGHTS), help="name and weights")
+    asked = parser.parse_args(arguments)
+    device = choose_device(asked.device)
+    kind, precision = device.type, choose_precision(asked.precision, device)
+    batch = asked.batch or BATCH[kind]
+    labels = some_words(asked.words, asked.count or WORDS[kind])
+    executions = asked.executions or (EXECUTIONS if kind == "cuda" else ["eager"])
+    rates: dict[int, dict[str, list[float]]] = {depth: defaultdict(list) for depth in asked.depths}
+    more: dict[int, dict[str, float]] = {depth: {} for depth in asked.depths}
+
+    def show(depth: int) -> None:
+        figures = {"bench": "pretrain_step", "depth": depth, "batch": batch, **_figures(rates[depth], more[depth])}
+        goal = GOALS[kind].get(depth)
+        print(json.dumps({**figures, "goal": goal, "device": kind, "precision": precision}), flush=True)
+
+    clip = build_model(*asked.model).to(device)
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name) / "cache"
-        encoder = Encoder(MODEL, WEIGHTS)
+        encoder = Encoder(*asked.model, device=asked.device)
         embed_text(cache, encoder, collect(labels), "words", lambda text: None)
-        embed_images(cache, encoder, photographs(), None, "photos", lambda text: None)
+        embed_images(cache, encoder, some_photographs(None, 14), None, "photos", lambda text: None)
         del encoder
         bank = torch.from_numpy(open_space(cache).bank("photos").features().copy())
-        for depth in (1, 6):
-            step = ReleasedStep(clip, MODEL, bank, depth).to(device).train()
-            rates: list[tuple[float, float, float]] = []
-            for run in range(RUNS):
-                options = PretrainOptions(
-                    ["words"], Path(name) / f"{depth}-{run}", cache=cache, bank="photos", depth=depth, batch=batch,
-                    steps=STEPS[depth] * (1 if device.type == "cpu" else 20), eval_words=1,
-                )  # fmt: skip
-                ours = pretrain(options, lambda text: None).words_per_second
-                theirs = [
-                    released(step, labels, batch, precision if device.type == "cuda" else "fp32", with_clip)
-                    for with_clip in (True, False)
-                ]
-                rates.append((ours, *theirs))
-            columns = list(zip(*rates, strict=True))
-            names = "words_per_second", "released", "released_without_clip"
-            figures[depth] = {n: round(statistics.median(column), 2) for n, column in zip(names, columns, strict=True)}
-            for n, other in zip(("ratio", "ratio_without_clip"), (1, 2), strict=True):
-                figures[depth][n] = round(statistics.median(rate[0] / rate[other] for rate in rates), 1)
-            figures[depth]["goal"] = GOALS[device.type][depth]
-    result = {"bench": "pretrain_step", "depths": figures, "batch": batch, "ratio": figures[6]["ratio"]}
-    print(json.dumps({**result, "goal": figures[6]["goal"], "device": device.type, "precision": precision}))
+        for run in range(asked.runs):
+            for depth in asked.depths:
+                step = ReleasedStep(clip, asked.model[0], bank, depth, bank.shape[-1]).to(device).train()
+                for side, with_clip in (("released", True), ("released_without_clip", False)):
+                    how = precision if kind == "cuda" else "fp32"
+                    rates[depth][side].append(released(step, labels, batch, how, with_clip))
+                show(depth)
+            for execution in executions:
+                for depth in asked.depths:
+                    steps = asked.steps or STEPS[kind].get(depth, 10)
+                    options = PretrainOptions(
+                        ["words"], Path(name) / f"{depth}-{execution}-{run}", cache=cache, bank="photos", depth=depth,
+                        batch=batch, steps=steps, eval_every=steps, eval_words=1, execution=execution,
+                        device=asked.device, precision=precision,
+                    )  # fmt: skip
+                    try:
+                        done = pretrain(options, lambda text: None)
+                    except Exception as error:  # the other ways are worth measuring all the same
+                        if execution == "eager":
+                            raise
+                        print(f"{execution} at depth {depth}: {type(error).__name__}: {error}", file=sys.stderr)
+                        continue
+                    log = steady(options.out) if kind == "cuda" else {}
+                    rates[depth][execution].append(log.get("words_per_second", done.words_per_second))
+                    more[depth] |= {
+                        f"{name}_{execution}": log[name] for name in ("waiting", "utilisation") if name in log
+                    }
+                    show(depth)
+
+
+def _figures(rates: dict[str, list[float]], more: dict[str, float]) -> dict[str, float | str]:
+    """Medians of each side's words per second, and how often as fast our best side is as the released step."""
+    found: dict[str, float | str] = {side: round(statistics.median(r), 2) for side, r in rates.items()} | more
+    ours = [side for side in EXECUTIONS if rates.get(side)]
+    if ours:
+        best = max(ours, key=lambda side: statistics.median(rates[side]))
+        found["fastest"] = best
+        for name, other in (("ratio", "released"), ("ratio_without_clip", "released_without_clip")):
+            found[name] = round(statistics.median(a / b for a, b in zip(rates[best], rates[other], strict=False)), 1)
+    return found
 
 
 if __name__ == "__main__":

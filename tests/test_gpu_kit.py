@@ -1,0 +1,92 @@
+"""The kit for GPUs works before it meets one: every part runs with tiny sizes, and none can hold up the others."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import gpu
+from bench.gpu_table import table
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_rehearsal_runs_every_part(tmp_path):
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "bench.gpu", "--tiny", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = json.loads(out.read_text())["parts"]
+    assert list(parts) == [part.name for part in gpu.PARTS]
+    assert all(part["lines"] for part in parts.values())
+    for what in ("words, from list", "photographs", "depth 1, eager", "streamed", "batch 4, clip, frozen"):
+        assert what in done.stdout
+    again = subprocess.run([*command[:3], "--table", str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert again.stdout in done.stdout
+
+
+PART = """
+import json, os, subprocess, sys, time
+
+def main(arguments):
+    print(json.dumps({"bench": "part", "argument": arguments}), flush=True)
+    if arguments == ["hangs"]:
+        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(json.dumps({"sleeper": sleeper.pid}), flush=True)
+        time.sleep(600)
+    if arguments == ["fails"]:
+        raise ValueError("no such card")
+    if arguments == ["leaves"]:
+        print("one last word", file=sys.stderr)
+        sys.exit(3)
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "bench_part.py").write_text(PART)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(gpu.Part, "module", "bench_part")
+    return lambda argument, limit=20.0: gpu._run(gpu.Part("part", limit), [argument], limit, fresh=False)
+
+
+def test_what_a_part_prints_is_its_result(run):
+    assert run("works")["lines"] == [{"bench": "part", "argument": ["works"]}]
+    assert "error" not in run("works")
+
+
+def test_a_part_that_fails_leaves_its_reason(run):
+    assert run("fails")["error"].endswith("ValueError: no such card")
+    assert run("leaves")["error"] == "one last word"
+    assert run("leaves")["lines"]
+
+
+def test_a_part_that_hangs_is_killed_with_what_it_started(run):
+    began = time.monotonic()
+    result = run("hangs", limit=3.0)
+    assert time.monotonic() - began < 20
+    assert result["error"].startswith("took more than 3 s")
+    sleeper = Path("/proc", str(result["lines"][1]["sleeper"]))
+    for _ in range(100):
+        if not sleeper.exists() or (sleeper / "stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {sleeper.name} outlived its part, seen from {os.getpid()}")
+
+
+def test_the_table_says_what_failed():
+    lines = [{"card": "NVIDIA X", "bf16_tflops": 700.0, "torch": "2.11.0"}]
+    step = {"bench": "pretrain_step", "depth": 1, "released": 100.0, "eager": 450.0, "graphs": 900.0}
+    parts = {
+        "gpu_machine": {"lines": lines},
+        "pretrain_step": {"lines": [step], "error": "took more than 110 s; the last it said: \ncompiling"},
+        "stream_step": {"error": "no time was left"},
+    }
+    text = table({"parts": parts, "seconds": 200.0})
+    assert text.startswith("NVIDIA X, 700 TFLOP/s in bf16, torch 2.11.0, 200 s in all.")
+    assert "| training step, depth 1, graphs | 900 words a second | 9.0x the released step, 100 |" in text
+    assert text.endswith("- `pretrain_step`: compiling\n- `stream_step`: no time was left")
