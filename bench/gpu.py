@@ -122,7 +122,7 @@ def _prepare(parts: Sequence[Part]) -> None:
 def _run(part: Part, arguments: list[str], limit: float, fresh: bool) -> dict[str, Any]:
     """The lines that a part printed, its seconds and, if it failed, the end of what it wrote to stderr."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         child = os.fork()
         if child == 0:

@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from itertools import chain, cycle, islice, product
+from itertools import cycle, islice
+from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,15 +17,19 @@ from sources.words import Reading, words
 def some_words(source: str | None, count: int | None) -> list[str]:
     """`count` distinct labels (None: all), spread evenly over a word list or the demo's words.
 
-    If there are fewer, pairs of them make up the rest.
+    If there are fewer, random pairs of at most 12 characters make up the rest.
     """
     labels = [label for label, _ in collect(words(source, Reading()) if source else signs())]
     if count is None:
         return labels
     if count <= len(labels):
         return labels[:: max(1, len(labels) // count)][:count]
-    pairs = (a + b for a, b in product(labels[::7], labels) if len(a + b) <= 16)
-    return list(islice(dict.fromkeys(chain(labels, islice(pairs, 2 * count))), count))
+    random, found = Random(0), dict.fromkeys(labels)
+    while len(found) < count:
+        pair = random.choice(labels) + random.choice(labels)
+        if len(pair) <= 12:
+            found[pair] = None
+    return list(found)
 
 
 def some_photographs(source: str | None, count: int) -> list[tuple[str, bytes]]:

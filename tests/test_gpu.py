@@ -41,7 +41,7 @@ CROPS = Labelled("drawn", NUMBERS, lambda n: drawn(NUMBERS[n]))
 def options(cache, tmp_path):
     return PretrainOptions(
         ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=2, heads=2, batch=32, steps=60,
-        lr=2e-3, device="cuda", precision="bf16", eval_words=40,
+        lr=2e-3, device="cuda", precision="bf16", eval_every=30, eval_words=8,
     )  # fmt: skip
 
 
@@ -109,9 +109,9 @@ def test_readers_give_a_gpu_what_they_give_a_cpu(options, tmp_path):
     assert np.isfinite(found["streamed", "cuda"])  # which has an order of its own
 
 
-@pytest.mark.parametrize("kind", ["parseq", "nrtr", "abinet"])
+@pytest.mark.parametrize("kind", ["parseq", "nrtr"])
 def test_replayed_steps_are_the_eager_ones(kind, options, tmp_path):
-    asked = replace(options, decoder=kind, steps=150, ema=0.9, precision="fp32")
+    asked = replace(options, decoder=kind, steps=90, ema=0.9, precision="fp32")
     pretrain(asked, print)
     pretrain(replace(asked, out=tmp_path / "graphs", execution="graphs"), print)
     eager, replayed = losses(asked.out), losses(tmp_path / "graphs")
@@ -120,16 +120,16 @@ def test_replayed_steps_are_the_eager_ones(kind, options, tmp_path):
 
 
 def test_replayed_run_continues(options, tmp_path):
-    whole = replace(options, steps=100, eval_every=50, execution="graphs")
+    whole = replace(options, execution="graphs")
     pretrain(whole, print)
-    middle = whole.out / "step-00000050.pt"
+    middle = whole.out / "step-00000030.pt"
     pretrain(replace(whole, out=tmp_path / "again", resume=str(middle)), print)
     assert losses(tmp_path / "again")[-1] == pytest.approx(losses(whole.out)[-1], rel=5e-2)
 
 
 def test_replayed_in_memory_that_other_threads_use(options):
     """Batches are made in a thread, through pinned memory, while steps are being recorded."""
-    summary = pretrain(replace(options, batch=16, steps=120, execution="graphs", reader="streamed"), print)
+    summary = pretrain(replace(options, batch=16, execution="graphs", reader="streamed"), print)
     assert np.isfinite(summary.loss)
 
 
@@ -156,8 +156,8 @@ def test_finetuning_learns_and_reads_as_on_the_cpu(frozen, options, tmp_path):
     space = open_space(shutil.copytree(options.cache, tmp_path / "cache"))  # crops are added to it
     tower = space_tower(space, (16, 64))
     asked = FinetuneOptions(
-        options.out, ["x"], ["y"], tmp_path / "reader", batch=40, steps=60, lr=1e-3, workers=2, device="cuda",
-        precision="bf16", freeze=frozen, augment=0.5,
+        options.out, ["x"], ["y"], tmp_path / "reader", batch=40, steps=40, lr=1e-3, eval_every=20, workers=2,
+        device="cuda", precision="bf16", freeze=frozen, augment=0.5,
     )  # fmt: skip
     material = Material([[CROPS]], [CROPS], space, tower)
     if frozen:
@@ -204,7 +204,7 @@ def test_a_single_rank_of_nccl(options, monkeypatch):
 
 
 def test_compiled_layers_learn_alike(options, tmp_path):
-    plain = replace(options, steps=50, dropout=0.0, bank=None)
+    plain = replace(options, steps=30, dropout=0.0, bank=None)
     pretrain(plain, print)
     pretrain(replace(plain, out=tmp_path / "compiled", execution="compiled"), print)
     assert losses(tmp_path / "compiled")[0] == pytest.approx(losses(plain.out)[0], rel=3e-2)

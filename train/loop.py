@@ -101,7 +101,7 @@ class Loop:
     ) -> None:
         self.name, self.model, self.pace, self.run, self.ranks = name, model, pace, run, pace.ranks
         self.step = Step(model, groups, pace, drawn)
-        self._replays = drawn is not None
+        self._compiled = any(m._compiled_call_impl is not None for m in model.modules())
         self.progress = Progress()
         self._since = _Since([], [], 0.0)
         self._last: Iterable[str] = EARLIER
@@ -212,8 +212,8 @@ class Loop:
                 self.run.save_best(self.model, step, found.scores, found.readings)
 
     def _as_written(self, now: bool = True) -> AbstractContextManager[Any]:
-        """A context in which layers run as they are written, even if they were compiled for steps that are replayed."""
-        return torch.compiler.set_stance("force_eager") if now and self._replays else nullcontext()
+        """A context in which layers run as they are written, even if they were compiled for training."""
+        return torch.compiler.set_stance("force_eager") if now and self._compiled else nullcontext()
 
     def _save(self) -> None:
         losses = self._means()

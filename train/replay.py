@@ -62,13 +62,13 @@ class Replay:
 class CudaGraphs:
     """Records calls as CUDA graphs, which share one pool of memory because only one of them runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
 
     def warm(self, call: Call) -> Tensor:
         """As `Recorder.warm`: on the stream that records, so that what its libraries set up is there by then."""
-        now = torch.cuda.current_stream()
+        now = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(now)
         with torch.cuda.stream(self._stream):
             found = call()
@@ -78,7 +78,7 @@ class CudaGraphs:
     def record(self, call: Call) -> Recorded:
         """As `Recorder.record`. Another thread may go on making batches meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._stream.device)
         # torch.cuda.graph would also empty the allocator's cache, which takes longer than recording
         with torch.cuda.stream(self._stream):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")

@@ -48,7 +48,7 @@ class Step:
         self.model, self.pace = model, pace
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         self.average = Average(model, pace.ema) if pace.ema else None
-        self._drawn, self._replay = drawn, None if drawn is None else Replay(self._gradients, CudaGraphs())
+        self._drawn, self._replay = drawn, None if drawn is None else Replay(self._gradients, CudaGraphs(pace.device))
         self._loss: Callable[[Any], tuple[Tensor, Tensor]] | None = None
 
     def __call__(

@@ -17,7 +17,7 @@ WORDS = ["a", "word", "Exit", "12:30", "street", "x"]
 class Again:
     """Records a call by keeping it: each replay computes it from the inputs as they are then."""
 
-    def __init__(self):
+    def __init__(self, device):
         self.recorded = 0
 
     def warm(self, call):
@@ -49,7 +49,7 @@ def batches():
 
 
 def test_results_are_those_of_the_calls_and_are_kept():
-    again = Again()
+    again = Again(torch.device("cpu"))
     replayed = Replay(lambda batch: batch.memory.sum() + batch.targets.sum(), again)
     found = [(replayed(batch), batch.memory.sum() + batch.targets.sum()) for batch in batches()]
     assert all(torch.equal(a, b) for a, b in found)
