@@ -11,7 +11,8 @@ import torch
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from models.gather import Gather
 
 IMAGE = (32, 128)
 STRIDES = ((2, 2), (2, 2), (2, 1), (2, 1))
@@ -47,43 +48,6 @@ def dptr_word_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     )
     setattr(tower, "default_cfg", {"input_size": (3, *IMAGE)})  # noqa: B010 (torch types attributes as modules)
     return tower
-
-
-class Gather(nn.Module):
-    """Queries look at each other, then at the picture's tokens, then pass a feed-forward block; all pre-norm."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_self, self.norm_cross, self.norm_feed = (nn.LayerNorm(width) for _ in range(3))
-        self.queries_keys_values, self.self_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.queries, self.keys_values = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.cross_out = nn.Linear(width, width)
-        self.feed_in, self.feed_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Queries (B, Q, W) after looking at tokens (B, T, W)."""
-        x, queries, keys, values = self._asked(x, tokens)
-        x = x + self.cross_out(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2))
-        return torch.as_tensor(x + self.feed_out(F.gelu(self.feed_in(self.norm_feed(x)))))
-
-    def weights(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """How much each query looks at each token, as a mean of all heads: (B, Q, T) fp32, rows sum to 1."""
-        _, queries, keys, _ = self._asked(x, tokens)
-        products = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
-        return products.float().softmax(-1).mean(1)
-
-    def _asked(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The queries after they looked at each other, and what they compare with the tokens."""
-        queries, keys, values = self._split(self.queries_keys_values(self.norm_self(x)), 3)
-        x = x + self.self_out(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2))
-        (queries,) = self._split(self.queries(self.norm_cross(x)), 1)
-        keys, values = self._split(self.keys_values(tokens), 2)
-        return x, queries, keys, values
-
-    def _split(self, joint: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(B, heads, T, W / heads) of each part of (B, T, parts * W)."""
-        return joint.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class WordReader(VisionTransformer):
