@@ -32,7 +32,7 @@ class Fingerprint:
     quick_gelu: bool
     tokenizer: str
     prompt: str  # "a photo of a '{label}'"
-    layout: str  # "compact" or "full"
+    layout: str  # "compact", "shared" or "full"
     preprocess: dict[str, Any]  # open_clip's image preprocessing
     compute: str  # "fp32" or "bf16"
     stored: str = "float16"

@@ -88,7 +88,7 @@ def _find_drawn(encoder: Encoder, pictures: list[tuple[str, bytes]], words: list
     truths = words[:DRAWN]
     choice = list(dict.fromkeys([*truths, *rng.sample(sorted(set(signs())), CHOICE)]))[:CHOICE]
     grounds = [np.asarray(decode(data)) for _, data in pictures]
-    shown = [render(word, [PILLOWS], grounds, rng) for word in truths]
+    shown = [render(word, [PILLOWS], grounds, rng).picture for word in truths]
     found = nearest(encoder, shown, choice)
     packed = io.BytesIO()
     sheet(shown, truths, found).save(packed, "PNG")

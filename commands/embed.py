@@ -22,9 +22,10 @@ PromptText = Annotated[
     str, typer.Option("--prompt", help="Prompt, with {label} in place of the word.", rich_help_panel=MODEL)
 ]
 Layout = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Rows of a memory: compact (up to the end token) or full (all, as in the released code).",
+        help="Rows of a memory: compact (up to the end token), shared (the same, projected to where image tokens are) "
+        "or full (all, as in the released code); wordclip's is shared, any other's compact.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -42,7 +43,7 @@ def embed_text(
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,
     prompt: PromptText = PROMPT,
-    layout: Layout = "compact",
+    layout: Layout = None,
     precision: Precision = "auto",
     device: Device = "auto",
     column: Column = None,
@@ -88,7 +89,7 @@ def embed_images(
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_WEIGHTS,
     prompt: PromptText = PROMPT,
-    layout: Layout = "compact",
+    layout: Layout = None,
     precision: Precision = "auto",
     device: Device = "auto",
     column: Column = None,
@@ -117,7 +118,7 @@ def embed_images(
     finish(text + losses, vars(done), as_json)
 
 
-def _encoder(model: str, pretrained: str, prompt: str, layout: str, precision: str, device: str) -> Any:
+def _encoder(model: str, pretrained: str, prompt: str, layout: str | None, precision: str, device: str) -> Any:
     say("loading torch and open_clip ...")
     from pipeline.encoder import Encoder
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cache.space import Space
-    from models.image_encoder import ImageEncoder
+    from models.image_encoder import ImageEncoder, Pair
     from sources.labelled import Labelled
     from train.data.crop_batches import CachedTokens
     from train.finetune_options import FinetuneOptions
@@ -43,10 +43,15 @@ def image_tower(
     from train.run import pretrained_config
 
     space = pretrained_config(options.init).space(cache)
+    return space, tower_of(space, options.size, pretrained)
+
+
+def tower_of(space: Space, size: Pair | None, pretrained: str | None) -> ImageEncoder:
+    """The image tower of a space's encoder, for pictures of `size`."""
     say("loading torch and open_clip ...")
     from pipeline.convert import space_tower
 
-    return space, space_tower(space, options.size, pretrained)
+    return space_tower(space, size, pretrained)
 
 
 def frozen_tokens(

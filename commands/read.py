@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cache.errors import WrongUse
 from cache.files import write_whole
 from commands.console import Device, Json, RunCache, Split, Weights, finish, say
-from commands.gather import labelled_sets, text_states, words_as_set
+from commands.gather import labelled_sets, text_states, tower_of, words_as_set
 from train.finetune_options import FinetuneOptions
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -31,6 +32,13 @@ def evaluate(
         Path | None, typer.Option(help="Page of misread words to write (default: RUN/errors.html).")
     ] = None,
     device: Device = "auto",
+    zero_label: Annotated[
+        bool,
+        typer.Option(
+            "--zero-label",
+            help="Read the word images of --data with a pre-trained run, through its space's image tower.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure how well a run reads word images or, if it is only pre-trained, memories of words."""
@@ -44,6 +52,12 @@ def evaluate(
     if isinstance(config.options, FinetuneOptions):
         sets = labelled_sets(data or config.options.val, split)
         done = evaluate_crops(run, sets, limit, device)
+    elif zero_label:
+        if not data:
+            raise WrongUse("--zero-label reads word images: name some with --data.")
+        sets = labelled_sets(data, split)
+        tower = tower_of(config.space(cache), None, pretrained)
+        done = evaluate_crops(run, sets, limit, device, tower=tower)
     elif data:
         space = config.space(cache)
         texts = [words_as_set(source, split) for source in data]
@@ -61,12 +75,21 @@ def read(
     attention: Annotated[
         Path | None, typer.Option(help="PNG to draw attention maps to, one tile per character.")
     ] = None,
+    cache: RunCache = None,
+    pretrained: Weights = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each."""
+    """Read pictures of words; prints the text and confidence of each.
+
+    A run that is only pre-trained reads them through the image tower of its space, without having seen a picture.
+    """
     from cache.report import printable
     from train.reading.read import read as read_pictures
+    from train.run import run_config
+
+    config = run_config(run)
+    tower = None if config.reads_pictures else tower_of(config.space(cache), None, pretrained)
 
     def show(one: Any) -> None:
         if one.problem:
@@ -74,7 +97,7 @@ def read(
         elif not as_json:
             typer.echo(f"{one.image}\t{printable(one.text)}\t{one.confidence:.3f}")
 
-    found = read_pictures(run, images, device, show)
+    found = read_pictures(run, images, device, show, tower)
     if attention:
         from train.reading.attention_page import look
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.gather import Gather
+
 Pair = tuple[int, int]  # rows, columns
 MEAN_STD = (0.5, 0.5, 0.5)
 
@@ -43,6 +45,8 @@ class VisionConfig:
     pre_norm: bool = False
     quick_gelu: bool = False
     epsilon: float = 1e-5  # of the layer norms
+    queries: int = 0  # that gather the tokens which are returned; 0: the picture's tokens themselves are
+    query_layers: int = 0
     mean: tuple[float, ...] = MEAN_STD
     std: tuple[float, ...] = MEAN_STD
 
@@ -62,6 +66,12 @@ class VisionConfig:
             rows = (rows + 2 * c.padding[0] - c.kernel[0]) // c.stride[0] + 1
             columns = (columns + 2 * c.padding[1] - c.kernel[1]) // c.stride[1] + 1
         return rows, columns
+
+    @property
+    def tokens(self) -> int:
+        """T, the class token included."""
+        rows, columns = self.grid
+        return (self.queries or rows * columns) + self.class_token
 
     def resized(self, image_size: Pair) -> "VisionConfig":
         """The same tower for pictures of another size. ValueError if they are too small for one token."""
@@ -128,6 +138,10 @@ class ImageEncoder(nn.Module):
         self.pre_norm = nn.LayerNorm(W, config.epsilon) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(W, config.epsilon)
+        if config.queries:
+            self.asked = nn.Parameter(torch.empty(config.queries, W).normal_(std=0.02))
+            self.gather = nn.ModuleList(Gather(W, config.heads) for _ in range(config.query_layers))
+            self.norm_queries = nn.LayerNorm(W)
         self.project = nn.Identity() if config.out is None else nn.Linear(W, config.out)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -145,7 +159,14 @@ class ImageEncoder(nn.Module):
         x = self.pre_norm(x + self.positions)
         for block in self.blocks:
             x = block(x)
-        return torch.as_tensor(self.project(self.norm(x)))
+        x = self.norm(x)
+        if self.config.queries:
+            first = int(self.config.class_token)
+            queries = self.asked.to(x.dtype).expand(len(x), -1, -1)
+            for layer in self.gather:
+                queries = layer(queries, x[:, first:])
+            x = torch.cat([x[:, :first], self.norm_queries(queries)], 1)
+        return torch.as_tensor(self.project(x))
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) uint8 as the tower expects them: float32, normalised by its mean and deviation."""

@@ -15,6 +15,7 @@ from cache.errors import WrongUse
 from cache.space import Space
 from models.image_encoder import Convolution, ImageEncoder, Pair, VisionConfig
 from pipeline.encoder import Encoder, space_encoder
+from pipeline.shipped.word_vit import WordReader
 from pipeline.towers.image import Visual, visual_tower
 
 AGREE = 1e-3  # largest difference allowed from a value of open_clip's tokens, as a share of the largest value
@@ -109,9 +110,13 @@ def _timm(visual: Any, left: dict[str, Tensor], look: dict[str, Any]) -> tuple[V
         out=visual.head.proj.out_features if hasattr(visual.head, "proj") else None,
         pre_norm=not isinstance(trunk.norm_pre, nn.Identity),
         epsilon=trunk.norm.eps,
+        queries=len(trunk.asked) if isinstance(trunk, WordReader) else 0,
+        query_layers=len(trunk.gather) if isinstance(trunk, WordReader) else 0,
         mean=look["mean"],
         std=look["std"],
     )
+    for name in [name for name in left if name.startswith(("trunk.asked", "trunk.gather.", "trunk.norm_queries."))]:
+        weights[name.removeprefix("trunk.")] = left.pop(name)  # modules of our own
     weights |= {"class_token": left.pop("trunk.cls_token")[0, 0], "positions": left.pop("trunk.pos_embed")[0]}
     weights |= _norms(left, [("trunk.norm", "norm"), *([("trunk.norm_pre", "pre_norm")] if config.pre_norm else [])])
     for n in range(config.layers):

@@ -61,8 +61,7 @@ def embed_crops(
     differently, when the disk is too small, when another process is writing the space, or when a write fails;
     committed shards stay.
     """
-    (rows, columns), tally = tower.config.grid, Tally()
-    shape = (rows * columns + tower.config.class_token, tower.config.tokens_width)
+    tally, shape = Tally(), (tower.config.tokens, tower.config.tokens_width)
     with writing(space.folder):
         bank = space.crops(tower.config.image_size)
         planned = max(0, count - bank.rows) * shape[0] * shape[1] * 2

@@ -20,7 +20,7 @@ from cache.fingerprint import Fingerprint
 from cache.space import Space
 from models.device import choose_devices, choose_precision
 from pipeline.prompt import PROMPT, Prompt
-from pipeline.tokenizer import tokenizer_of
+from pipeline.tokenizer import Characters, tokenizer_of
 from pipeline.towers.causal_text import CausalTower, Done, is_causal
 from pipeline.towers.image import Visual, visual_tower
 from pipeline.towers.plain_text import PlainTower
@@ -28,7 +28,7 @@ from pipeline.towers.replicas import Replicas
 from pipeline.weights import build_model, model_config, untrained_seed, weights_digest
 from sources.pictures import decode
 
-LAYOUTS = ("compact", "full")
+LAYOUTS = ("compact", "shared", "full")
 L = TypeVar("L")
 
 
@@ -44,23 +44,26 @@ class Encoder:
         pretrained: str,
         *,
         prompt: str = PROMPT,
-        layout: str = "compact",
+        layout: str | None = None,
         precision: str = "auto",
         device: str = "auto",
     ) -> None:
-        """Raises WrongUse for a model, weights or layout that cannot be used, DptrError if a download fails."""
-        if layout not in LAYOUTS:
-            raise WrongUse(f"there is no layout '{layout}': choose {' or '.join(LAYOUTS)}.")
+        """Without `layout`, it is the one that the model was made for: shared if its rows are aligned, else compact.
+
+        Raises WrongUse for a model, weights or layout that cannot be used, DptrError if a download fails.
+        """
+        if layout not in (None, *LAYOUTS):
+            raise WrongUse(f"there is no layout '{layout}': choose {', '.join(LAYOUTS)}.")
         self.devices = choose_devices(device)
         self.device = self.devices[0]
         self.precision = choose_precision(precision, self.device)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.layout = layout
         self.model = build_model(model, pretrained)
         self.tower = text_module(self.model, model)
         self.causal = is_causal(self.tower)
         tokens = tokenizer_of(model)
         self.context = tokens.context
+        self.layout = layout = layout or ("shared" if isinstance(tokens, Characters) else "compact")
         self.prompt = Prompt(prompt, tokens, shares=self.causal)
         self.preprocess_config = _preprocess_config(self.model.visual.preprocess_cfg)
         *steps, _, _ = image_transform_v2(self.preprocess_config, is_train=False).transforms  # no ToTensor, Normalize
@@ -79,8 +82,11 @@ class Encoder:
             preprocess=_plain({**asdict(self.preprocess_config), "jpeg": "at the least scale that is large enough"}),
             compute=self.precision,
         )
-        self.width = text_width(self.tower)  # D
-        self.text_projection = projection(self.tower, self.width)  # (D, E) fp32
+        self.states_width = text_width(self.tower)  # D
+        self.text_projection = projection(self.tower, self.states_width)  # (D, E) fp32
+        self.width = self.text_projection.shape[1] if layout == "shared" else self.states_width  # of stored rows
+        if layout == "shared" and not self.width:
+            raise WrongUse(f"{model} has no text projection, so its rows cannot be shared: use --layout compact.")
         if layout == "full" and (not self.causal or self.text_projection.shape[1] != self.width):
             raise WrongUse(
                 f"the full layout needs a causal text tower with states and projections of one width, and {model} has "
@@ -93,7 +99,7 @@ class Encoder:
         """The text tower on the devices."""
         if self.causal:
             return CausalTower(self.tower, self.prompt.prefix, self.devices, self.dtype)
-        return PlainTower(self.tower, self.prompt.tokens, self.width, self.devices, self.dtype)
+        return PlainTower(self.tower, self.prompt.tokens, self.states_width, self.devices, self.dtype)
 
     @cached_property
     def visual(self) -> Replicas[Visual]:
@@ -106,25 +112,29 @@ class Encoder:
         return self.context + 1 if self.layout == "full" else len(ids) - len(self.prompt.prefix)
 
     def text_states(self, ids: Sequence[Sequence[int]], done: Done = lambda prompts: None) -> NDArray[np.float16]:
-        """The rows of all memories, concatenated in the order of `ids` (token ids of prompts): (Σ rows, D) float16.
+        """The rows of all memories, end to end in the order of `ids` (token ids of prompts): (Σ rows, width) float16.
 
-        Compact: the states after the common prefix, up to and including the end token. Full: the projected end-token
-        row, then the states of every position. How prompts are batched depends on `ids` alone; `done` is called with
-        the number of prompts just finished.
+        Compact: the states after the common prefix, up to and including the end token. Shared: the same rows projected
+        to where the image tower's tokens are. Full: the projected end-token row, then the states of every position.
+
+        How prompts are batched depends on `ids` alone; `done` is called with the number of prompts just finished.
         """
-        if self.layout == "compact":
-            return self.text.states(ids, done)
+        if self.layout != "full":
+            states = self.text.states(ids, done)
+            return self._projected(states) if self.layout == "shared" else states
         padded = [[*i, *([0] * (self.context - len(i)))] for i in ids]
         states = self.text.states(padded, done).reshape(len(ids), -1, self.width)
         shared = np.broadcast_to(self.text.shared_states(), (len(ids), len(self.prompt.prefix), self.width))
         states = np.concatenate([shared, states], 1)
-        ends = torch.from_numpy(states[np.arange(len(ids)), [len(i) - 1 for i in ids]]).float()
-        projected = (ends @ self.text_projection).half().numpy()
+        projected = self._projected(states[np.arange(len(ids)), [len(i) - 1 for i in ids]])
         return np.concatenate([projected[:, None], states], 1).reshape(-1, self.width)
 
+    def _projected(self, states: NDArray[np.float16]) -> NDArray[np.float16]:
+        return (torch.from_numpy(states).float() @ self.text_projection).half().numpy()
+
     def prefix_states(self) -> NDArray[np.float16]:
-        """States (P, D) of the positions that all prompts share; (0, D) in the full layout."""
-        return np.empty((0, self.width), np.float16) if self.layout == "full" else self.text.shared_states()
+        """States (P, D) of the positions that all prompts share; (0, D) in the layouts that do without them."""
+        return self.text.shared_states() if self.layout == "compact" else np.empty((0, self.width), np.float16)
 
     def pixels(self, data: bytes) -> Tensor:
         """Pixels (3, H, W) uint8 of an encoded picture. Raises ValueError as `decode` does."""

@@ -42,7 +42,7 @@ class Prompt:
         if list(ids[: len(self.prefix)]) != self.prefix:
             raise DptrError(
                 f"the label '{label}' changes how the prompt before it is tokenised, so its memory cannot be stored "
-                "in the compact layout: use --layout full, or a prompt with a space before {label}."
+                "without it: use --layout full, or a prompt with a space before {label}."
             )
 
 

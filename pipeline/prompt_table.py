@@ -89,7 +89,7 @@ class Prompts:
             if len(ids) > self._encoder.context:
                 self.dropped["with a prompt longer than the encoder's context"] += count
                 continue
-            if self._encoder.layout == "compact":
+            if self._encoder.layout != "full":
                 self._encoder.prompt.check(label, ids)
             key = key_of(ids)
             prompts.append((key, array("i", ids).tobytes()))

@@ -1,5 +1,6 @@
 """Text to token ids as open_clip's tokenizers do it, start and end tokens included, of any length."""
 
+import unicodedata
 from itertools import pairwise
 from typing import Protocol
 
@@ -7,6 +8,7 @@ import open_clip
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from cache.errors import DptrError, WrongUse
+from pipeline.weights import model_config
 
 KNOWN = 1 << 16  # most pieces of text remembered, so that memory does not grow with the source
 NEVER = 1 << 30  # the rank of a pair that is not merged
@@ -92,10 +94,36 @@ class HuggingFace:
         return [0 if self._tokenizer.strip_sep_token and i == inner.sep_token_id else int(i) for i in ids]
 
 
+class Characters:
+    """One token for each character of a table; any other character becomes one token for each byte of its UTF-8.
+
+    Ids: 0 starts a text, then come the 256 bytes, the table, and the end: open_clip looks for the highest id.
+    """
+
+    pad = 0
+
+    def __init__(self, characters: str, context: int) -> None:
+        """`characters` is the table, in the order of their ids."""
+        self.context, self.size = context, 1 + 256 + len(characters) + 1
+        self.name = f"characters {characters}"
+        self.number = {character: n for n, character in enumerate(characters, 1 + 256)}
+
+    def ids(self, text: str) -> list[int]:
+        """As in Tokenizer. The text is composed (NFC), its blanks are stripped and joined."""
+        found = [0]
+        for character in unicodedata.normalize("NFC", " ".join(text.split())):
+            known = self.number.get(character)
+            found += [known] if known else [1 + byte for byte in character.encode("utf-8", "surrogatepass")]
+        return [*found, self.size - 1]
+
+
 def tokenizer_of(model: str) -> Tokenizer:
     """The tokenizer of an open_clip model. WrongUse if it is not supported or not installed; DptrError if its files
     cannot be fetched.
     """
+    text = model_config(model).get("text_cfg", {})
+    if table := (text.get("tokenizer_kwargs") or {}).get("characters"):
+        return Characters(table, text["context_length"])
     try:
         tokenizer = open_clip.get_tokenizer(model)
     except ImportError as error:

@@ -19,6 +19,7 @@ import torch
 
 from cache.errors import DptrError, WrongUse
 from models.decoders import TextDecoder, make
+from models.image_encoder import ImageEncoder
 from models.recogniser import Recogniser, RecogniserConfig
 from train.run_config import RunConfig
 
@@ -114,6 +115,24 @@ def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recognis
     if not isinstance(saved.model, Recogniser):
         raise WrongUse(f"{folder} is a pre-trained run, which reads text memories only: fine-tune it first.")
     return saved.model, saved.config, saved.step
+
+
+def zero_label_recogniser(folder: Path, tower: ImageEncoder) -> tuple[Recogniser, RunConfig, int]:
+    """A pre-trained decoder behind its space's image tower, with nothing between them: it has never seen a picture.
+
+    Raises as `load_run`, and WrongUse if the tower's tokens are not as wide as the memories that the decoder reads.
+    """
+    decoder, config, step = load_run(folder)
+    width, wanted = tower.config.tokens_width, decoder.config.memory_width
+    if width != wanted:
+        raise WrongUse(
+            f"the image tower gives {width} values per token and the decoder of {folder} reads {wanted}: "
+            "embed the words with --layout shared and pre-train on that."
+        )
+    recogniser = Recogniser(RecogniserConfig(tower.config, decoder.config, 0))
+    recogniser.encoder.load_state_dict(tower.state_dict())
+    recogniser.decoder.load_state_dict(decoder.state_dict())
+    return recogniser.eval(), config, step
 
 
 def pretrained_config(folder: Path) -> RunConfig:

@@ -17,21 +17,20 @@ import typer
 from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
 from pipeline.encoder import Encoder
-from wordclip.ahead import draw_ahead, drawn_ahead, photographs
-from wordclip.batches import Batches
+from pipeline.tokenizer import Characters
 from wordclip.crops import Crops, read_crops
+from wordclip.drawing import CHUNK, Artist, photographs
 from wordclip.fonts import Font, find_fonts
-from wordclip.measure import CHOICE, measure, token_views
-from wordclip.model import Heads
+from wordclip.measure import CHOICE, measure
+from wordclip.pool import Pool
 from wordclip.render import Picture, render
 from wordclip.train import Recipe, Training
 from wordclip.words import WordSampler, kept_words, read_list
 from wordclip.write import write_weights
 
+MODEL = "wordclip2"
 ALWAYS = {chr(n) for n in range(33, 127)} | set("£€¥")
-REAL, OTHERS = 0.16, 0.5  # of a batch: share of real crops in it, and words without a picture added to it
 LEAST_FONTS = 20  # fonts that must draw a character before words with it are used
-LEAST_SEEN = 30  # times a character must occur to get a class of its own in the heads
 
 
 def main(
@@ -43,60 +42,55 @@ def main(
     crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are for training."),
     watch: list[Path] = typer.Option([], help="LMDBs of real word crops that are only for measuring."),
     out: Path = typer.Option(..., help="Folder for pictures, state, weights and figures."),
-    pictures: int = typer.Option(800_000, help="Pictures to draw ahead; 12 kB each."),
+    pictures: int = typer.Option(800_000, help="Pictures to draw, 12 kB each, in files and on the device."),
     minutes: float = typer.Option(90, help="Minutes of training, over all restarts."),
     batch: int = typer.Option(64, help="Pictures per step at first, later twice as many. A GPU takes many more."),
+    drawers: int | None = typer.Option(None, help="Processes that draw meanwhile; all cores but one if left out."),
+    every: float = typer.Option(5.0, help="Minutes between two saves."),
     seed: int = typer.Option(0, help="Seed of words, pictures, weights and batches."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Draw, train, write, measure."""
     out.mkdir(parents=True, exist_ok=True)
-    encoder = Encoder("wordclip", f"untrained:{seed}", precision="fp32", device="cpu")
-    lists = [path.read_text("utf-8") for path in words]
-    wanted = sorted(ALWAYS | {c for text in lists for c in text + text.upper() if c.isprintable() and not c.isspace()})
-    able = find_fonts(fonts, wanted)
+    encoder = Encoder(MODEL, f"untrained:{seed}", precision="fp32", device="cpu")
+    tokens = encoder.prompt.tokens
+    assert isinstance(tokens, Characters)
+    able = find_fonts(fonts, [c for c in tokens.number if c.isprintable() and not c.isspace()])
     if not able:
         raise WrongUse(f"there is no legible font under {', '.join(fonts)}: name another folder with --fonts.")
     drawn_by = Counter(c for font in able for c in font.characters)
     usual = {c for c, count in drawn_by.items() if count >= min(LEAST_FONTS, len(able))}
     entries = [read_list(path, usual) for path in words]
-    sampler = WordSampler(entries, encoder.prompt.tokens, usual)
     grounds = photographs(photos)
     typer.echo(f"{len(able)} fonts, {sum(map(len, entries)):,} words, {len(usual)} characters, {len(grounds):,} photos")
-    if not (out / "words.txt").exists():
-        draw_ahead(out, pictures, sampler, able, grounds, seed)
-    drawn = drawn_ahead(out)
+    artist = Artist(WordSampler(entries, usual), tokens, able, grounds, seed, out / "pictures")
 
-    known, held = read_crops(crops)
-    seen = Counter("".join(drawn[1]) + "".join(known.labels))
-    heads = Heads(sorted(c for c, count in seen.items() if count >= LEAST_SEEN), encoder.model)
-    training = Training(encoder, heads, Recipe(minutes, batch, seed=seed, device=device), out)
-    batches = Batches(drawn, known, sampler, encoder.prompt, real=REAL, others=OTHERS, seed=seed)
-    fillers = kept_words(entries, CHOICE, seed)
-    if training.load():
-        typer.echo(f"going on after {training.minutes:.1f} minutes")
-    sets = {"drawn": _drawn(entries, known.labels, able, grounds, seed)}
-    if len(held):
-        sets["held-out crops"] = held
-    sets |= {path.name: Crops.joined(read_crops([path])) for path in watch}
-    training.run(batches, sets[watch[0].name if watch else list(sets)[-1]], fillers, typer.echo)
+    chunks = -(-pictures // CHUNK)
+    with artist.at_work(chunks, drawers):
+        known, held = read_crops(crops)
+        fillers = kept_words(entries, CHOICE, seed)
+        sets = {"drawn": _drawn(entries, known.labels, able, grounds, seed)}
+        if len(held):
+            sets["held-out crops"] = held
+        sets |= {path.name: Crops.joined(read_crops([path])) for path in watch}
+        training = Training(encoder, tokens, Recipe(minutes, batch, seed=seed, device=device), out)
+        if training.load():
+            typer.echo(f"going on after {training.minutes:.1f} minutes")
+        drawn, real = Pool(chunks * CHUNK, training.device), Pool.of(known, tokens, training.device)
+        with drawn.follow(artist, chunks):
+            training.run(drawn, real, sets[watch[0].name if watch else list(sets)[-1]], fillers, typer.echo, every)
 
-    digest = write_weights(training.model, out / "wordclip.safetensors")
-    typer.echo(f"{out / 'wordclip.safetensors'}: sha256 {digest}")
-    real = REAL if len(known) else 0.0
-    views = token_views(
-        encoder.prompt,
-        [
-            (drawn[1], training.paired * (1 - real) / len(drawn[1])),
-            (known.labels, training.paired * real / max(1, len(known))),
-        ],
-    )
-    shipped = Encoder("wordclip", str(out / "wordclip.safetensors"), precision="fp32", device="cpu")
+    digest = write_weights(training.model, out / f"{MODEL}.safetensors")
+    typer.echo(f"{out / MODEL}.safetensors: sha256 {digest}")
+    write_weights(training.heads, out / "heads.safetensors")
+    shipped = Encoder(MODEL, str(out / f"{MODEL}.safetensors"), precision="fp32", device="cpu")
+    shipped.model.to(training.device)
     figures = {
-        name: measure(shipped.model, shipped.preprocess_config, shipped.prompt, set_, fillers, views)
+        name: measure(shipped.model, shipped.preprocess_config, shipped.prompt, set_, fillers)
         for name, set_ in sets.items()
     }
-    figures["training"] = {"minutes": training.minutes, "read": training.read, "paired": training.paired}
+    done = {"minutes": training.minutes, "read": training.read, "paired": training.paired, "drawn": drawn.filled}
+    figures["training"] = done
     write_whole(out / "measured.json", json.dumps(figures, indent=1).encode())
     typer.echo(json.dumps(figures, indent=1))
 
@@ -108,7 +102,7 @@ def _drawn(
     rng, seen = random.Random(f"measure {seed}"), {label.casefold() for label in known}
     able = [word for word in kept_words(entries, 8 * CHOICE, seed + 1) if word.casefold() not in seen]
     labels = able[: 4 * CHOICE]
-    return Crops(np.stack([render(label, fonts, grounds, rng) for label in labels]), labels)
+    return Crops(np.stack([render(label, fonts, grounds, rng).picture for label in labels]), labels)
 
 
 if __name__ == "__main__":

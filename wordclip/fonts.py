@@ -1,8 +1,9 @@
 """Fonts to render with: those whose letters can be told apart, and the characters each can draw."""
 
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, printable
 
@@ -48,15 +49,18 @@ def find_fonts(folders: Iterable[str], characters: Sequence[str]) -> list[Font]:
     """
     files = {p.name: p for folder in sorted(folders) for p in sorted(Path(folder).rglob("*.[to]tf"))}
     references = [shapes for name in REFERENCES if name in files and (shapes := _shapes(str(files[name]))) is not None]
-    fonts = []
-    for name, path in sorted(files.items()):
-        shapes = _shapes(str(path))
-        if shapes is None or (name not in REFERENCES and _legible(shapes, references) < LEGIBLE):
-            continue
-        drawn = _drawn(str(path), characters)
-        if drawn.issuperset(ascii_uppercase):
-            fonts.append(Font(str(path), drawn))
-    return fonts
+    check = partial(_checked, characters=characters, references=references)
+    with multiprocessing.get_context("fork").Pool() as pool:
+        found = pool.map(check, [str(path) for _, path in sorted(files.items())])
+    return [font for font in found if font is not None]
+
+
+def _checked(path: str, characters: Sequence[str], references: list[NDArray[np.float32]]) -> Font | None:
+    shapes = _shapes(path)
+    if shapes is None or (Path(path).name not in REFERENCES and _legible(shapes, references) < LEGIBLE):
+        return None
+    drawn = _drawn(path, characters)
+    return Font(path, drawn) if drawn.issuperset(ascii_uppercase) else None
 
 
 def _drawn(path: str, characters: Sequence[str]) -> frozenset[str]:

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.prompt import Prompt
-from wordclip.batches import plain
+from pipeline.shipped.word_vit import QUERIES
+from pipeline.tokenizer import Characters
 from wordclip.crops import Crops
-from wordclip.model import image_features, text_features
+from wordclip.model import Heads, look
+from wordclip.pool import plain
 
 CHOICE = 1000
-SEEN = (0, 1, 10, 50, 200)  # words are grouped by how often their rarest token was seen: lower end of each class
 
 
 @dataclass
@@ -32,22 +34,53 @@ class Found:
 
 
 @torch.inference_mode()
-def picture_features(model: Any, pictures: NDArray[np.uint8], preprocess: Any) -> Tensor:
-    """Unit features (N, E) in fp32 on the CPU of pictures (N, 32, 128, 3), N at least 1."""
-    found = []
+def picture_features(model: Any, pictures: NDArray[np.uint8], preprocess: Any) -> tuple[Tensor, Tensor]:
+    """Unit pooled features (N, E) and rows (N, QUERIES, E) in fp32 on the CPU of pictures (N, 32, 128, 3), N > 0."""
+    pooled, rows = [], []
     for start in range(0, len(pictures), 256):
         part = torch.from_numpy(pictures[start : start + 256]).to(model.logit_scale.device)
-        found.append(image_features(model, plain(part, preprocess.mean, preprocess.std))[1].cpu())
-    return torch.cat(found)
+        seen = look(model, plain(part, preprocess.mean, preprocess.std))
+        pooled.append(F.normalize(seen.pooled, dim=-1).cpu())
+        rows.append(seen.rows.cpu())
+    return torch.cat(pooled), torch.cat(rows)
 
 
 @torch.inference_mode()
 def word_features(model: Any, words: Iterable[str], prompt: Prompt) -> dict[str, Tensor]:
     """A unit feature (E,) in fp32 on the CPU for each distinct word."""
     different = list(dict.fromkeys(words))
-    ids = [prompt.ids(word) for word in different]
-    parts = [text_features(model, ids[n : n + 256]).cpu() for n in range(0, len(ids), 256)]
-    return dict(zip(different, torch.cat(parts), strict=True))
+    parts = [_padded([prompt.ids(word) for word in different[n : n + 256]]) for n in range(0, len(different), 256)]
+    device = model.logit_scale.device
+    found = [model.encode_text(part.to(device), normalize=True).cpu() for part in parts]
+    return dict(zip(different, torch.cat(found), strict=True))
+
+
+def _padded(ids: Sequence[Sequence[int]], positions: int = 77) -> Tensor:
+    return torch.tensor([[*i, *[0] * (positions - len(i))] for i in ids])
+
+
+@torch.inference_mode()
+def read_rows(heads: Heads, rows: Tensor, tokens: Characters) -> list[str]:
+    """What the head reads in the rows (N, QUERIES, E) of each picture."""
+    names = {number: character for character, number in tokens.number.items()}
+    best = heads.spelled(rows.to(heads.letters.weight.device)).argmax(-1).tolist()
+    return ["".join(names.get(n, "\ufffd") for n in (row[: row.index(0)] if 0 in row else row)) for row in best]
+
+
+@torch.inference_mode()
+def word_rows(model: Any, prompt: Prompt, rows: Tensor, labels: Sequence[str]) -> float:
+    """Mean cosine between pictures' rows (N, QUERIES, E) and the projected text rows of the same letters."""
+    tower, P = model, len(prompt.prefix)
+    cosines = []
+    for start in range(0, len(labels), 256):
+        ids = [prompt.ids(label) for label in labels[start : start + 256]]
+        tokens = _padded(ids).to(model.logit_scale.device)
+        x = tower.token_embedding(tokens) + tower.positional_embedding
+        x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask)) @ tower.text_projection
+        for n, some in enumerate(ids):
+            texts = x[n, P : len(some)][:QUERIES].cpu()
+            cosines.append(F.cosine_similarity(rows[start + n, : len(texts)], texts, dim=-1).mean())
+    return float(torch.stack(cosines).mean())
 
 
 def find(images: Tensor, labels: Sequence[str], fillers: Sequence[str], texts: dict[str, Tensor]) -> Found:
@@ -78,29 +111,13 @@ def gap(images: Tensor, texts: Tensor) -> dict[str, float]:
     }
 
 
-def token_views(prompt: Prompt, parts: Iterable[tuple[Sequence[str], float]]) -> NDArray[np.float64]:
-    """Expected number of times each token id was seen; `parts` are words, and how often each of them was."""
-    views = np.zeros(prompt.tokens.size)
-    for words, times in parts:
-        for word in words:
-            for token in set(prompt.tokens.ids(word)[1:-1]):
-                views[token] += times
-    return views
-
-
-def measure(
-    model: Any, preprocess: Any, prompt: Prompt, crops: Crops, fillers: Sequence[str], views: NDArray[np.float64]
-) -> dict[str, Any]:
-    """The figures of one set, as shares of 1; `by_rarest_token` has (pictures, share found) for each class."""
+def measure(model: Any, preprocess: Any, prompt: Prompt, crops: Crops, fillers: Sequence[str]) -> dict[str, Any]:
+    """The figures of one set, as shares of 1."""
     texts = word_features(model, [*crops.labels, *fillers], prompt)
-    images = picture_features(model, crops.pictures, preprocess)
-    found = find(images, crops.labels, fillers, texts)
-    rarest = np.array([min(views[t] for t in prompt.tokens.ids(label)[1:-1]) for label in crops.labels])
-    right, place = np.array(found.word), np.digitize(rarest, SEEN) - 1
-    classes = {low: right[place == n] for n, low in enumerate(SEEN)}
+    pooled, rows = picture_features(model, crops.pictures, preprocess)
     return {
         "pictures": len(crops),
-        **found.shares(),
-        "by_rarest_token": {low: (len(rows), float(rows.mean())) for low, rows in classes.items() if len(rows)},
-        **gap(images, torch.stack([texts[label] for label in crops.labels])),
+        **find(pooled, crops.labels, fillers, texts).shares(),
+        **gap(pooled, torch.stack([texts[label] for label in crops.labels])),
+        "cosine_of_rows": word_rows(model, prompt, rows, crops.labels),
     }

@@ -3,6 +3,8 @@
 import io
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,21 @@ Picture = NDArray[np.uint8]  # (H, W, 3)
 Floats = NDArray[np.floating]
 
 
-def render(word: str, fonts: Sequence[Font], photographs: Sequence[Picture], rng: random.Random) -> Picture:
-    """A picture of `word`, stretched to (32, 128, 3) uint8 like crops of any shape.
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of a word, and where its letters are."""
+
+    picture: Picture  # (HEIGHT, WIDTH, 3)
+    centres: list[float]  # of each letter, from 0 at the left edge to 1; slant and perspective are not counted
+
+
+def render(word: str, fonts: Sequence[Font], photographs: Sequence[Picture], rng: random.Random) -> Drawn:
+    """A picture of `word`, stretched to 32 x 128 like crops of any shape.
 
     `photographs` (H, W, 3), at least 48 x 96, go behind about half of the words. ValueError if no font draws the word.
     """
     font = _font(word, fonts, rng)
-    letters = _letters(word, font, rng)
+    letters, centres = _letters(word, font, rng)
     if rng.random() < 0.12:
         letters = _curved(letters, rng)
     mask = _warped(letters, rng)
@@ -35,7 +45,7 @@ def render(word: str, fonts: Sequence[Font], photographs: Sequence[Picture], rng
     elif kind < 0.24:  # an outline
         wide = Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
         ground = _over(ground, _contrasting(float(ink.mean()), rng), np.asarray(wide, np.float32) / 255)
-    return _photographed(_over(ground, ink, mask * rng.uniform(0.75, 1)), rng)
+    return Drawn(_photographed(_over(ground, ink, mask * rng.uniform(0.75, 1)), rng), centres)
 
 
 def _font(word: str, fonts: Sequence[Font], rng: random.Random) -> Font:
@@ -49,8 +59,8 @@ def _font(word: str, fonts: Sequence[Font], rng: random.Random) -> Font:
     return rng.choice(able)
 
 
-def _letters(word: str, font: Font, rng: random.Random) -> Image.Image:
-    """The word in white on black, with a margin that sometimes cuts into it."""
+def _letters(word: str, font: Font, rng: random.Random) -> tuple[Image.Image, list[float]]:
+    """The word in white on black, with a margin that sometimes cuts into it; and its letters' centres."""
     face = loaded(font.path)
     stroke = rng.choice((1, 1, 2)) if rng.random() < 0.15 else 0
     tracking = rng.randint(-2, 14) if rng.random() < 0.2 else 0
@@ -59,14 +69,19 @@ def _letters(word: str, font: Font, rng: random.Random) -> Image.Image:
     picture = Image.new("L", (int(right - left) + tracking * (len(word) - 1) + height, 2 * height), 0)
     draw = ImageDraw.Draw(picture)
     x, y = height / 2 - left, height / 2 - top
-    for part in word if tracking else [word]:
-        draw.text((x, y), part, 255, font=face, stroke_width=stroke)
-        x += face.getlength(part) + tracking
+    edges = [x]
+    for letter in word:
+        edges.append(edges[-1] + face.getlength(letter) + tracking)
+    if tracking:
+        for letter, at in zip(word, edges, strict=False):
+            draw.text((at, y), letter, 255, font=face, stroke_width=stroke)
+    else:
+        draw.text((x, y), word, 255, font=face, stroke_width=stroke)
     box = picture.getbbox() or (0, 0, *picture.size)
     margins = [rng.uniform(-0.04, 0.22) * height if rng.random() < 0.8 else 0.0 for _ in range(4)]
-    return picture.crop(
-        (int(box[0] - margins[0]), int(box[1] - margins[1]), int(box[2] + margins[2]), int(box[3] + margins[3]))
-    )
+    cut = (int(box[0] - margins[0]), int(box[1] - margins[1]), int(box[2] + margins[2]), int(box[3] + margins[3]))
+    middles = ((a + b - tracking) / 2 for a, b in pairwise(edges))
+    return picture.crop(cut), [(middle - cut[0]) / max(1, cut[2] - cut[0]) for middle in middles]
 
 
 def _curved(letters: Image.Image, rng: random.Random) -> Image.Image:

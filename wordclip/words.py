@@ -1,14 +1,14 @@
-"""Which words to draw: common ones as signs show them, every BPE token in turn, numbers and codes."""
+"""Which words to draw: common ones as signs show them, and spellings that no list has, numbers and codes among them."""
 
 import random
+import unicodedata
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
 from itertools import accumulate, zip_longest
 from pathlib import Path
-from string import ascii_uppercase, digits
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
-from pipeline.tokenizer import Tokenizer
 from sources.cleaning import MAX_LENGTH, hash_share
 
 HELD_OUT = 0.02  # share of words, by hash, that are never drawn for training
@@ -46,46 +46,75 @@ def kept_words(lists: Sequence[Sequence[tuple[str, float]]], count: int, seed: i
 class WordSampler:
     """Draws words for training, never held-out ones."""
 
-    def __init__(
-        self, lists: Sequence[Iterable[tuple[str, float]]], tokens: Tokenizer, characters: Set[str] = frozenset()
-    ) -> None:
-        """Draws from `lists` equally often; `tokens` is the encoder's tokenizer; words keep to `characters`, if any."""
+    def __init__(self, lists: Sequence[Iterable[tuple[str, float]]], characters: Set[str]) -> None:
+        """Draws from `lists` equally often; every word consists of `characters`."""
         self._characters = characters
         self._lists = []
-        with_token: dict[int, list[str]] = defaultdict(list)
-        pieces: dict[str, int] = {}
         for entries in lists:
             kept = [(word, weight) for word, weight in entries if not held_out(word)]
             if kept:
                 self._lists.append(([w for w, _ in kept], list(accumulate(weight for _, weight in kept))))
-            for word, _ in kept:
-                if word not in pieces:
-                    ids = tokens.ids(word)[1:-1]
-                    pieces[word] = len(ids)
-                    for token in set(ids):
-                        with_token[token].append(word)
-        self._with_token = [sorted(words, key=pieces.__getitem__)[:20] for words in with_token.values()]
+        self._all = "".join(sorted(characters))
+        self._alike = _alike(characters)
 
     def draw(self, rng: random.Random) -> str:
         """A word as a sign might show it, 1 to MAX_LENGTH characters."""
         while True:
             word = self._draw(rng)
-            if not held_out(word) and (not self._characters or set(word) <= self._characters):
+            if word and not held_out(word) and set(word) <= self._characters:
                 return word
 
     def _draw(self, rng: random.Random) -> str:
         kind = rng.random()
         if kind < 0.50:
-            words, weights = rng.choice(self._lists)
-            word = cased(words[min(bisect(weights, rng.random() * weights[-1]), len(words) - 1)], rng, UPPER, TITLE)
-        elif kind < 0.85:  # every token equally often, in its shortest words first; capitals have tokens of their own
-            words = rng.choice(self._with_token)
-            word = cased(words[min(int(rng.expovariate(0.5)), len(words) - 1)], rng, 0.15, 0.20)
+            word = cased(self._listed(rng), rng, UPPER, TITLE)
+        elif kind < 0.60:
+            word = cased(_misspelt(self._listed(rng), rng), rng, UPPER, TITLE)
+        elif kind < 0.66:
+            word = self._listed(rng) + rng.choice(["", "", "-", "&", "."]) + self._listed(rng)
+            word = cased(word, rng, UPPER, TITLE)
+        elif kind < 0.74:  # letters with marks: most words of most lists have none
+            word = "".join(rng.choice(self._alike.get(c, c)) if rng.random() < 0.4 else c for c in self._listed(rng))
+            word = cased(word, rng, UPPER, TITLE)
+        elif kind < 0.88:
+            word = self._spelled(rng)
         else:
             word = _number(rng)
         if rng.random() < 0.08:
             word = _punctuated(word, rng)
         return word[:MAX_LENGTH]
+
+    def _listed(self, rng: random.Random) -> str:
+        words, weights = rng.choice(self._lists)
+        return words[min(bisect(weights, rng.random() * weights[-1]), len(words) - 1)]
+
+    def _spelled(self, rng: random.Random) -> str:
+        """Characters in no order that a language would give them: every one at every place."""
+        alphabet = rng.choice([ascii_lowercase, ascii_uppercase, ascii_letters + digits, digits, self._all, self._all])
+        return "".join(rng.choice(alphabet) for _ in range(min(1 + int(rng.expovariate(0.2)), MAX_LENGTH)))
+
+
+def _alike(characters: Set[str]) -> dict[str, str]:
+    """For each letter, those of `characters` that are the same letter with a mark."""
+    found: dict[str, str] = defaultdict(str)
+    for c in sorted(characters):
+        plain = unicodedata.normalize("NFD", c)[0]
+        if plain != c:
+            found[plain] += c
+    return found
+
+
+def _misspelt(word: str, rng: random.Random) -> str:
+    """A letter lost, doubled, swapped with the next or replaced; two letters lost from a long word."""
+    at = rng.randrange(len(word))
+    kind = rng.randrange(4)
+    if kind == 0:
+        return word[:at] + word[at + 1 + (len(word) > 9) :]
+    if kind == 1:
+        return word[: at + 1] + word[at:]
+    if kind == 2:
+        return word[:at] + word[at + 1 : at + 2] + word[at : at + 1] + word[at + 2 :]
+    return word[:at] + rng.choice(ascii_lowercase) + word[at + 1 :]
 
 
 def cased(word: str, rng: random.Random, upper: float, title: float) -> str:

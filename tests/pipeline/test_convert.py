@@ -16,7 +16,7 @@ def differences(encoder, tower):
         return (tower(picture) - theirs).abs() / theirs.abs().clamp(min=1)
 
 
-@pytest.mark.parametrize("model", ["tiny", "tiny-quickgelu", "tiny-wide", "tiny-word", "wordclip"])
+@pytest.mark.parametrize("model", ["tiny", "tiny-quickgelu", "tiny-wide", "tiny-word", "wordclip", "wordclip2"])
 def test_tokens_are_open_clips(model):
     encoder = Encoder(model, "shipped" if model == "wordclip" else "untrained:3", precision="fp32")
     tower = convert(encoder)

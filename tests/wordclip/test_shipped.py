@@ -42,7 +42,7 @@ def drawn(count):
     rng = random.Random(0)
     words = rng.sample(sorted(word for word in signs() if len(word) > 7 and word.isalpha()), count)
     grounds = [np.asarray(decode(data)) for _, data in photographs()]
-    return words, [render(word, [PILLOWS], grounds, rng) for word in words]
+    return words, [render(word, [PILLOWS], grounds, rng).picture for word in words]
 
 
 def test_the_file_is_the_one_on_the_card():
@@ -122,6 +122,6 @@ def test_upper_and_lower_case_are_two_words(shipped):
     """OpenAI's CLIP lower-cases, but a reader of signs must know the difference."""
     rng = random.Random(1)
     words = [case for name in ("hotel", "garden", "bakery", "market") for case in (name, name.upper())]
-    pictures = [render(word, [PILLOWS], [np.zeros((96, 96, 3), np.uint8)], rng) for word in words]
+    pictures = [render(word, [PILLOWS], [np.zeros((96, 96, 3), np.uint8)], rng).picture for word in words]
     found = nearest(shipped, pictures, words)
     assert sum(a == b for a, b in zip(found, words, strict=True)) >= 6

@@ -1,10 +1,11 @@
-"""Batches, losses and the training itself, against open_clip's own forward passes and slow references."""
+"""Pool, losses and the training itself, against open_clip's own forward passes and slow references."""
 
 import json
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,63 +15,102 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pipeline.encoder import Encoder
-from wordclip.batches import Batches, augmented, plain
+from pipeline.shipped.word_vit import COLUMNS, QUERIES
 from wordclip.crops import Crops, read_crops
-from wordclip.model import SPELLED, Heads, image_features, text_features
-from wordclip.words import WordSampler
+from wordclip.drawing import Chunk
+from wordclip.model import (
+    RARE,
+    Heads,
+    alignment,
+    contrast,
+    look,
+    pointing,
+    prefixes,
+    read,
+    row_contrast,
+)
+from wordclip.pool import Batch, Pool, augmented, batch_of, plain
+from wordclip.train import frame
 
 ROOT = Path(__file__).parents[2]
+WORDS = ["HOTEL", "hotel", "12:30", "a", "Straßenbahn", "hot"]
 
 
 @pytest.fixture(scope="module")
 def word_encoder():
-    return Encoder("wordclip", "untrained:3", precision="fp32", device="cpu")
+    return Encoder("wordclip2", "untrained:3", precision="fp32", device="cpu")
 
 
-def made(count):
-    """Pictures of noise and numbered words, two of which differ only in case."""
-    rng = np.random.default_rng(0)
-    words = [f"word{n // 2}" if n % 2 else f"WORD{n // 2}" for n in range(count)]
-    return rng.integers(0, 256, (count, 32, 128, 3), np.uint8), words
+@pytest.fixture(scope="module")
+def tokens(word_encoder):
+    return word_encoder.prompt.tokens
 
 
-def test_features_are_open_clips(word_encoder):
+def batch(words, tokens, centres=None):
+    pictures = np.random.default_rng(0).integers(0, 256, (len(words), 32, 128, 3), np.uint8)
+    chunk = Chunk.of(pictures, words, tokens, centres)
+    letters, lengths = (torch.from_numpy(a).long() for a in (chunk.letters, chunk.lengths))
+    return Batch(torch.from_numpy(pictures), 0, letters, lengths, torch.from_numpy(chunk.centres))
+
+
+def test_features_are_open_clips(word_encoder, tokens):
     model, prompt = word_encoder.model, word_encoder.prompt
     pictures = torch.randn(3, 3, 32, 128)
-    words = ["HOTEL", "hotel", "12:30", "a", "Straßenbahn"]
-    ids = [prompt.ids(word) for word in words]
+    ids = [prompt.ids(word) for word in WORDS]
+    whole = torch.tensor([[*i, *[0] * (77 - len(i))] for i in ids])
+    some = batch(WORDS, tokens)
     with torch.no_grad():
-        tokens, images = image_features(model, pictures)
-        assert (images - model.encode_image(pictures, normalize=True)).abs().max() < 1e-5
-        whole = torch.tensor([[*i, *[0] * (77 - len(i))] for i in ids])
-        expected = model.encode_text(whole, normalize=True)
-        assert (text_features(model, ids) - expected).abs().max() < 1e-5
-    assert tokens.shape == (3, 64, 192)
-    assert len(set(map(tuple, ids))) == 5  # upper and lower case are two words
+        seen = look(model, pictures, looks=True)
+        assert (seen.pooled - model.encode_image(pictures)).abs().max() < 1e-5
+        expected = torch.from_numpy(word_encoder.image_tokens(pictures)).float()
+        assert (torch.cat([seen.pooled[:, None], seen.rows], 1) - expected).abs().max() < 1e-2
+        rows = read(model, *frame(prompt), some.letters, some.lengths)
+        assert (rows[:, -1] - model.encode_text(whole)).abs().max() < 1e-5
+        states = model.ln_final(
+            model.transformer(model.token_embedding(whole) + model.positional_embedding, model.attn_mask)
+        )
+        projected = states @ model.text_projection
+    for n, word in enumerate(WORDS):  # the letters, the closing quote, and the end for all that is left
+        P = len(prompt.prefix)
+        assert (rows[n, : len(word) + 2] - projected[n, P : P + len(word) + 2]).abs().max() < 1e-5
+        assert (rows[n, len(word) + 1 :] - rows[n, -1]).abs().max() == 0
+    assert seen.tokens.shape == (3, 64, 256)
+    assert seen.rows.shape == (3, QUERIES, 256)
+    for looks in seen.looks:
+        assert looks.shape == (3, QUERIES, 64)
+        assert (looks.sum(-1) - 1).abs().max() < 1e-5
 
 
-def test_batch_holds_no_word_twice_and_follows_from_its_number(word_encoder):
-    pictures, words = made(200)
-    crops = Crops(*made(60))
-    sampler = WordSampler([[("hotel", 1.0)]], word_encoder.prompt.tokens)
-    batches = Batches((pictures, words), crops, sampler, word_encoder.prompt, real=0.25, others=0.5, seed=0)
-    batch = batches.make(5)
-    assert batch.pictures.shape == (64, 32, 128, 3)
-    assert batch.real == 16
-    assert len({word.casefold() for word in batch.words}) == 64
-    assert batch.ids == [word_encoder.prompt.ids(word) for word in batch.words]
-    assert len(batch.others) == len(batch.other_ids) == 32
-    for picture, word in zip(batch.pictures[-16:], batch.words[-16:], strict=True):
-        assert (picture.numpy() == crops.pictures[crops.labels.index(word)]).all()
-    again = batches.make(5)
-    assert again.words == batch.words
-    assert again.others == batch.others
-    assert batches.make(6).words != batch.words
-    assert [b.words for b, _ in zip(batches.ahead(5), range(2), strict=False)] == [batch.words, batches.make(6).words]
+def test_pool_gives_every_picture_with_what_it_says(tokens):
+    words = [f"word{n}" for n in range(60)]
+    pictures = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(128, 2).repeat(3, 3)
+    pool = Pool(100, torch.device("cpu"))
+    for part in (slice(0, 30), slice(30, 60)):
+        pool.add(Chunk.of(pictures[part], words[part], tokens, [[0.5] * len(word) for word in words[part]]))
+    assert pool.filled == 60
+    real = Pool.of(Crops(pictures[:9] + 100, ["crop", "", "x" * 26, "漢", *["crops"] * 5]), tokens, torch.device("cpu"))
+    assert real.filled == 6
+    torch.manual_seed(0)
+    seen = []
+    names = {number: c for c, number in tokens.number.items()}
+    for _ in range(40):
+        some = batch_of(pool, real, 20, 0.25)
+        assert some.real == 5
+        assert (some.pictures[-5:] >= 100).all()
+        assert some.centres[-5:].isnan().all()
+        for picture, letters, length in zip(some.pictures[:-5], some.letters, some.lengths, strict=False):
+            word = "".join(names[int(n)] for n in letters[:length])
+            assert word == words[int(picture[0, 0, 0])]
+            seen.append(word)
+    counts = [seen.count(word) for word in words]
+    assert min(counts) > 1
+    assert max(counts) < 30
+    none = Pool.of(Crops(pictures[:0], []), tokens, torch.device("cpu"))
+    assert batch_of(pool, none, 20, 0.25).real == 0
 
 
 def test_plain_pictures_are_what_the_encoder_sees(word_encoder):
-    pictures, _ = made(2)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 128, 3), np.uint8)
     config = word_encoder.preprocess_config
     theirs = image_transform_v2(config, is_train=False)
     expected = torch.stack([theirs(Image.fromarray(p)) for p in pictures])
@@ -78,34 +118,94 @@ def test_plain_pictures_are_what_the_encoder_sees(word_encoder):
     assert augmented(torch.from_numpy(pictures), 1, config.mean, config.std).shape == expected.shape
 
 
-def test_losses_equal_slow_ones(word_encoder):
+def test_reading_losses_equal_slow_ones(word_encoder, tokens):
     torch.manual_seed(0)
-    heads = Heads("abcdefgh", word_encoder.model)
+    heads = Heads(tokens.size, word_encoder.model)
     words = ["abc", "hh", "a" * 25]
-    numbers = heads.numbers(words)
-    assert numbers[0] == [1, 2, 3]
-    assert heads.numbers(["x"]) == [[8]]
-    tokens, features = torch.randn(3, 64, 192), F.normalize(torch.randn(3, 256), dim=-1)
+    some = batch(words, tokens)
+    numbers = [[tokens.number[c] for c in word] for word in words]
+    features, rows = torch.randn(3, 64, 256), torch.randn(3, QUERIES, 256)
 
-    columns = (tokens[:, :32] + tokens[:, 32:]) / 2  # two rows of 32
+    columns = (features[:, :32] + features[:, 32:]) / 2  # two rows of 32
     scores = heads.even(columns).log_softmax(-1)
     wanted = [-scores[b, at, word[int(at * len(word) / 32)]] for b, word in enumerate(numbers) for at in range(32)]
-    assert torch.isclose(heads.evenly(tokens, numbers), torch.stack(wanted).mean())
+    assert torch.isclose(heads.evenly(features, some), torch.stack(wanted).mean())
 
-    told = heads.letters(F.gelu(heads.places(features * 16).view(3, SPELLED, 64))).log_softmax(-1)
-    wanted = [-told[b, n, c] for b, word in enumerate(numbers) for n, c in enumerate([*word, 0][:SPELLED])]
-    assert torch.isclose(heads.spelling(features, numbers), torch.stack(wanted).mean())
+    told = heads.letters(16 * rows / rows.norm(dim=-1, keepdim=True)).log_softmax(-1)
+    total, weight = 0.0, 0.0
+    for b, word in enumerate(numbers):
+        for n, c in enumerate([*word, *[0] * (QUERIES - len(word))]):
+            share = 1.0 if n <= len(word) else RARE
+            total, weight = total - share * told[b, n, c], weight + share
+    assert torch.isclose(heads.spelling(rows, some), total / weight)
 
     one = heads.columns(columns[1]).log_softmax(-1)  # "hh": all ways to read it must have a blank between
-    total = torch.full((32, 5), -torch.inf)
-    path = [0, 8, 0, 8, 0]
-    total[0, :2] = one[0, path[:2]]
+    ways = torch.full((32, 5), -torch.inf)
+    h = tokens.number["h"]
+    path = [0, h, 0, h, 0]
+    ways[0, :2] = one[0, path[:2]]
     for t in range(1, 32):
         for s in range(5):
-            before = [total[t - 1, s]] + ([total[t - 1, s - 1]] if s else [])
-            total[t, s] = torch.stack(before).logsumexp(0) + one[t, path[s]]
-    expected = -torch.logsumexp(total[-1, -2:], 0) / 2
-    assert torch.isclose(heads.ctc(tokens[1:2], numbers[1:2]), expected)
+            before = [ways[t - 1, s]] + ([ways[t - 1, s - 1]] if s else [])
+            ways[t, s] = torch.stack(before).logsumexp(0) + one[t, path[s]]
+    expected = -torch.logsumexp(ways[-1, -2:], 0) / 2
+    assert torch.isclose(heads.ctc(features[1:2], batch(["hh"], tokens)), expected)
+
+
+def test_words_that_begin_alike_have_equal_numbers_up_to_there(tokens):
+    some = batch(["hot", "hotel", "hotel", "Hotel", "ho"], tokens)
+    numbers = prefixes(some.letters, some.lengths)
+    assert (numbers[0, :3] == numbers[1, :3]).all()
+    assert (numbers[1] == numbers[2]).all()
+    assert numbers[0, 3] != numbers[1, 3]  # the end of hot, and the e of hotel
+    assert numbers[0, -1] == numbers[0, 3]
+    assert not (numbers[1] == numbers[3]).any()
+    assert numbers[4, 2] not in numbers[1]
+
+
+def test_contrast_is_open_clips_but_for_twins(tokens):
+    torch.manual_seed(0)
+    images, texts = torch.randn(4, 8), torch.randn(4, 8)
+    a, b = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+    products = 7.0 * a @ b.T
+    target = torch.arange(4)
+    plainly = (F.cross_entropy(products, target) + F.cross_entropy(products.T, target)) / 2
+    assert torch.isclose(contrast(images, texts, target, 7.0), plainly)
+    products[0, 2] = products[2, 0] = -torch.inf
+    without = (F.cross_entropy(products, target) + F.cross_entropy(products.T, target)) / 2
+    assert torch.isclose(contrast(images, texts, torch.tensor([5, 1, 5, 3]), 7.0), without)
+    rows = torch.randn(3, QUERIES, 8)
+    some = batch(["hot", "hotel", "Bar"], tokens)
+    assert row_contrast(rows, rows, some) < row_contrast(rows, rows.flip(1), some)
+
+
+def test_alignment_is_zero_for_equal_rows_only():
+    torch.manual_seed(0)
+    texts, lengths = torch.randn(2, QUERIES, 8), torch.tensor([3, 25])
+    same = SimpleNamespace(pooled=texts[:, -1], rows=texts)
+    assert alignment(same, texts, lengths).abs() < 1e-6
+    longer = SimpleNamespace(pooled=texts[:, -1], rows=texts * 2)
+    weights = [sum(1.0 if n <= length else RARE for n in range(QUERIES)) for length in (3, 25)]
+    wanted = np.log(2) ** 2 * sum(weights) / (sum(weights) + 2)
+    assert abs(float(alignment(longer, texts, lengths)) - wanted) < 1e-5
+
+
+def test_pointing_is_least_where_the_letters_are(tokens):
+    some = batch(["ab", "xyz"], tokens, [[0.2, 0.7], [0.1, 0.5, 0.9]])
+    some.centres[1] = torch.nan  # a real crop: nobody knows
+    columns = torch.arange(COLUMNS)
+
+    def looks(places):
+        weights = torch.zeros(2, QUERIES, 2, COLUMNS)
+        for n, place in enumerate(places):
+            near = torch.softmax(-0.5 * (((columns + 0.5) / COLUMNS - place) / 0.2) ** 2, -1)
+            weights[:, n] = near / 2
+        return [weights.flatten(2)]
+
+    right, wrong = (float(pointing(looks(places), some)) for places in ((0.2, 0.7), (0.7, 0.2)))
+    assert right < wrong
+    target = torch.softmax(-0.5 * (((columns + 0.5) / COLUMNS - torch.tensor([[0.2], [0.7]])) / 0.2) ** 2, -1)
+    assert abs(right + float((target * target.log()).sum()) / 2) < 1e-3  # its own entropy
 
 
 def test_crops_lose_their_spaces_and_the_broken_ones(material):
@@ -124,21 +224,23 @@ def make(*arguments):
 def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_path):
     options = ["--words", material / "words.txt", "--fonts", material / "fonts", "--photos", material / "photos"]
     options += ["--crops", material / "crops", "--watch", material / "crops", "--pictures", 1000, "--device", "cpu"]
+    options += ["--batch", 8]
     first = make(*options, "--out", tmp_path, "--minutes", 0.06)
     assert first.returncode == 0, first.stderr
     figures = json.loads((tmp_path / "measured.json").read_text())
     assert figures["crops"]["pictures"] == 30
     assert 0 <= figures["crops"]["word"] <= figures["crops"]["any_case"] <= 1
-    assert figures["training"]["paired"] >= 64
-    drawn = (tmp_path / "pictures.npy").stat().st_mtime_ns
-    encoder = Encoder("wordclip", str(tmp_path / "wordclip.safetensors"), device="cpu")
+    assert figures["training"]["paired"] >= 8
+    assert figures["training"]["drawn"] == 1000
+    drawn = (tmp_path / "pictures" / "000000.npz").stat().st_mtime_ns
+    encoder = Encoder("wordclip2", str(tmp_path / "wordclip2.safetensors"), device="cpu")
     assert encoder.fingerprint.untrained_seed is None
-    assert encoder.image_tokens(torch.zeros(1, 3, 32, 128)).shape == (1, 65, 256)
+    assert encoder.image_tokens(torch.zeros(1, 3, 32, 128)).shape == (1, 1 + QUERIES, 256)
 
     minutes = figures["training"]["minutes"]  # more than asked for, where a step is slow
     second = make(*options, "--out", tmp_path, "--minutes", minutes + 0.06)
     assert f"going on after {minutes:.1f} minutes" in second.stdout
-    assert (tmp_path / "pictures.npy").stat().st_mtime_ns == drawn
+    assert (tmp_path / "pictures" / "000000.npz").stat().st_mtime_ns == drawn
     again = json.loads((tmp_path / "measured.json").read_text())
     assert again["training"]["paired"] > figures["training"]["paired"]
 
@@ -152,16 +254,3 @@ def test_wrong_use_is_one_sentence(material, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "there is no legible font under" in said
     assert "Traceback" not in said
-
-
-def test_random_words_of_a_batch_are_really_random(word_encoder):
-    """Every picture comes up eventually, none much more often than another."""
-    pictures, words = made(128)
-    sampler = WordSampler([[("hotel", 1.0)]], word_encoder.prompt.tokens)
-    none = Crops(np.empty((0, 32, 128, 3), np.uint8), [])
-    batches = Batches((pictures, words), none, sampler, word_encoder.prompt, real=0.5, others=0.0, seed=0)
-    assert batches.make(0).real == 0
-    seen = [word for n in range(100) for word in batches.make(n).words]
-    counts = [seen.count(word) for word in words]
-    assert min(counts) > 20
-    assert max(counts) < 80

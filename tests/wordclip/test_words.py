@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from wordclip.words import HELD_OUT, WordSampler, cased, held_out, kept_words, read_list
 
+LATIN = frozenset(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
 MANY = [(f"{a}{b}{c}", 1.0) for a in ("ba", "co", "du", "fe") for b in ("ll", "rt", "mm", "st") for c in "aeiouyns"]
 
 
@@ -20,23 +21,32 @@ def test_list_with_and_without_frequencies(tmp_path):
     assert read_list(tmp_path / "plain.txt", characters) == [("the", 1.0), ("of", 1.0)]
 
 
-def test_held_out_words_are_never_drawn_in_any_case(encoder):
-    sampler, rng = WordSampler([MANY], encoder.prompt.tokens), random.Random(0)
+def test_held_out_words_are_never_drawn_in_any_case():
+    sampler, rng = WordSampler([MANY], LATIN), random.Random(0)
     drawn = [sampler.draw(rng) for _ in range(20_000)]
     assert not any(held_out(word) for word in drawn)
     assert all(1 <= len(word) <= 25 for word in drawn)
+    assert set("".join(drawn)) == LATIN
     plain = {word.casefold() for word in drawn}
     assert plain >= {word for word, _ in MANY if not held_out(word)}
     assert held_out("HOTEL") == held_out("hotel")
     assert 0.01 < sum(held_out(str(n)) for n in range(20_000)) / 20_000 < 2 * HELD_OUT
 
 
-def test_a_rare_words_tokens_are_met_too(encoder):
-    """One word has all the frequency, but the share drawn by tokens shows the other word's tokens as often."""
-    sampler, rng = WordSampler([[("the", 1e9), ("zymurgy", 1.0)]], encoder.prompt.tokens), random.Random(0)
-    seen = Counter(sampler.draw(rng).casefold() for _ in range(2000))
-    assert seen["zymurgy"] > 200
-    assert seen["the"] > 800
+def test_spellings_that_no_list_has():
+    """Words with letters lost, doubled or marked, two words in one, and characters in no order."""
+    sampler, rng = WordSampler([[("letter", 1.0)]], LATIN), random.Random(0)
+    seen = Counter(sampler.draw(rng).casefold() for _ in range(20_000))
+    assert seen["letter"] > 7_000
+    for word in ("leter", "lletter", "letterletter", "lëtter", "etter", "elttER".casefold()):
+        assert seen[word] > 0, word
+    places = {(n, c) for word in seen for n, c in enumerate(word[:5])}
+    assert {(n, c) for n in range(5) for c in "abcdefghijklmnopqrstuvwxyz0123456789"} <= places
+
+
+def test_words_keep_to_their_characters():
+    sampler, rng = WordSampler([[("hotel", 1.0)]], frozenset("hotelHOTEL")), random.Random(0)
+    assert {c for _ in range(500) for c in sampler.draw(rng)} == set("hotelHOTEL")
 
 
 def test_shares_of_cases():

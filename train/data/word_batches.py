@@ -32,7 +32,7 @@ class MemoryLoader:
         constants = space.constants()
         self._prefix = torch.from_numpy(constants["prefix"]).to(device, torch.float32)  # (P, D)
         self._projection = torch.from_numpy(constants["text_projection"]).to(device)  # (D, E)
-        self._compact = space.fingerprint.layout == "compact"
+        self._layout = space.fingerprint.layout
         self.device = device
         self.width = self.reader.width
 
@@ -40,7 +40,8 @@ class MemoryLoader:
         """Memory (B, M, D) float32 and its mask (B, M), None if no row is padding.
 
         Compact memories are expanded to: the end token's row, projected; the common prefix; the rows up to the end
-        token. The projected row is left out if the encoder's two widths differ.
+        token. The projected row is left out if the encoder's two widths differ. Shared memories are expanded to: the
+        end token's row; the rows up to it. So are an image tower's tokens: a word's, then its parts.
         """
         return self.padded(*self.reader.gather(words.memories))
 
@@ -54,12 +55,14 @@ class MemoryLoader:
 
     def _padded(self, ragged: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         B, D = len(lengths), self.width
-        if not self._compact:
+        if self._layout == "full":
             return ragged.view(B, -1, D), None
         counts = upload(torch.from_numpy(lengths), self.device)
         ends = counts.cumsum(0)
         head = self._prefix.expand(B, -1, -1)
-        if self._projection.shape[0] == self._projection.shape[1]:
+        if self._layout == "shared":
+            head = ragged[ends - 1][:, None]
+        elif self._projection.shape[0] == self._projection.shape[1]:
             head = torch.cat([(ragged[ends - 1] @ self._projection)[:, None], head], 1)
         H = head.shape[1]
         M = H + int(lengths.max())

@@ -32,14 +32,17 @@ def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Te
     decoder: list[Any] = [layer.cross_attention for layer in _drawable(recogniser).layers]
     fmu: list[Any] = [recogniser.fmu.attention] if isinstance(recogniser.fmu, FMU) else []
     config, found = recogniser.config.vision, []
+    gather: list[Any] = [recogniser.encoder.gather[-1]] if config.queries else []
     for one in pixels.split(1):  # one by one: the words of a batch are not all refined in the same call
-        with _last_calls([*decoder, *fmu]) as calls:
+        with _last_calls([*decoder, *fmu, *gather]) as calls:
             (text,), (sure,) = recogniser.read(one)
         queries = calls[decoder[-1]][0].shape[1]  # in the layers before the last, content may follow the queries
         looked = torch.stack([_weights(layer, calls)[:, :queries] for layer in decoder]).mean(0)
         for layer in fmu:
             looked = looked @ _weights(layer, calls)
         looked = looked[0, : len(text), int(config.class_token) :]
+        for layer in gather:
+            looked = looked @ layer.weights(*calls[layer])[0]
         maps = (looked / looked.sum(-1, keepdim=True)).unflatten(-1, config.grid)
         found.append((text, sure, maps.float().cpu()))
     return found

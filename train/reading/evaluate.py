@@ -14,6 +14,7 @@ from torch import Tensor
 from cache.errors import DptrError
 from cache.space import Space
 from models.device import choose_device
+from models.image_encoder import ImageEncoder
 from sources.labelled import Labelled
 from train.data.crop_batches import WORKERS
 from train.data.crops import usable
@@ -21,7 +22,7 @@ from train.data.word_batches import MemoryLoader
 from train.data.words import read_words, split
 from train.reading.batched import read_crops, read_loaded, read_memories
 from train.reading.result import Evaluation, set_result
-from train.run import load_recogniser, load_run
+from train.run import load_recogniser, load_run, zero_label_recogniser
 
 States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # words to states and their lengths
 
@@ -86,14 +87,17 @@ def evaluate_crops(
     limit: int | None = None,
     device: str = "auto",
     checkpoint: str = "best.pt",
+    tower: ImageEncoder | None = None,
 ) -> Evaluation:
     """Read word images with a fine-tuned run; `limit` takes that many of each set, evenly spaced.
+
+    With the image tower of its space, a run that is only pre-trained reads them too.
 
     Labels with characters that the run cannot write count as misread; labels that are too long for it and pictures that
     cannot be decoded are left out and counted. Raises WrongUse for a run that does not exist, DptrError if no image is
     usable.
     """
-    recogniser, _, step = load_recogniser(run, checkpoint)
+    recogniser, _, step = zero_label_recogniser(run, tower) if tower else load_recogniser(run, checkpoint)
     target = choose_device(device)
     recogniser.to(target)
     results = []

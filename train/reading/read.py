@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cache.errors import WrongUse
 from models.device import choose_device
-from models.image_encoder import Pair, stretched
+from models.image_encoder import ImageEncoder, Pair, stretched
 from sources.ahead import mapped_ahead
 from sources.photos import photo_count, photos
 from sources.pictures import decode
-from train.run import load_recogniser
+from train.run import load_recogniser, zero_label_recogniser
 
 BATCH = 64
 AHEAD = 2 * BATCH  # pictures decoded ahead of the model
@@ -42,8 +42,11 @@ def read(
     images: Sequence[str],
     device: str = "auto",
     on_result: Callable[[PictureReading], None] | None = None,
+    tower: ImageEncoder | None = None,
 ) -> list[PictureReading]:
     """Read pictures with a run's best checkpoint, in fp32; `images` as `pictures` takes them.
+
+    A run that is only pre-trained reads through `tower`, the image tower of its space.
 
     `on_result` is called with each reading as it comes, in the order of the list. A picture that cannot be read gives a
     reading with a problem. Raises WrongUse for an image, device or run that does not exist and for a run that was not
@@ -51,7 +54,7 @@ def read(
     """
     target = choose_device(device)
     named = pictures(images)
-    recogniser = load_recogniser(run)[0].to(target)
+    recogniser = (zero_label_recogniser(run, tower) if tower else load_recogniser(run))[0].to(target)
     made = _prepared(named, recogniser.config.vision.image_size)
     readings: list[PictureReading] = []
     while batch := list(islice(made, BATCH)):
