@@ -36,7 +36,7 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.02  # share of the time
-    early: float = 0.3  # share of the time over which `evenly` and `pointing` lose their weight
+    early: float = 0.4  # share of the time over which `evenly` and `pointing` lose their weight
     seed: int = 0
     device: str = "auto"
 
