@@ -27,7 +27,7 @@ lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
 bench: $(VENV)/.tested  ## the figures of docs/figures.md that need no data, one JSON line each
 	@for name in encode_text encode_images pretrain_step cache_io read_cache embed_memory; do $(BIN)/python -m bench.$$name || exit 1; done
 
-gpu: $(VENV)/.tested  ## all that needs a GPU, on one card in under five minutes: figures and tests, into gpu.json
+gpu: $(VENV)/.tested  ## all that needs a GPU, on one card in eight minutes: figures and tests, into gpu.json
 	$(BIN)/python -m bench.gpu
 
 faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)

@@ -1,4 +1,4 @@
-"""Runs the tests that need a GPU, in one process, and prints a line for each as it ends."""
+"""Runs the tests that need a GPU, in one process, and prints a line for each as it begins and ends."""
 
 import argparse
 import json
@@ -21,6 +21,9 @@ class _Lines:
         self._out = os.fdopen(os.dup(1), "w")
         self.failed: list[str] = []
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        print(json.dumps({"bench": "gpu_tests", "began": nodeid}), file=self._out, flush=True)
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "call" or (report.when == "setup" and not report.passed) or report.failed:
             line = {"bench": "gpu_tests", "test": report.nodeid, "outcome": report.outcome}
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files.sort(key=lambda path: path.endswith("test_gpu.py"))  # the longest ones last
     # a warning of this torch or that driver is no failure here
     options = ["-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    options += ["-o", "faulthandler_timeout=20"]  # says where a test hangs before its part is ended
     if asked.collect:
         options.append("--collect-only")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed there
