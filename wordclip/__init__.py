@@ -1,4 +1,4 @@
-"""How the encoder that dptr ships was made: draw words, train a small CLIP on them, measure it.
+"""How encoders for words are made: draw words, train a small CLIP on them, measure it.
 
-`python -m wordclip --help`. What it made is `pipeline/shipped/wordclip.safetensors`; README.md is the model card.
+`python -m wordclip --help`. README.md is the model card of the encoder that ships with dptr, and of its successor.
 """

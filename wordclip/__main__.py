@@ -24,11 +24,9 @@ from wordclip.fonts import Font, find_fonts
 from wordclip.measure import CHOICE, measure
 from wordclip.pool import Pool
 from wordclip.render import Picture, render
-from wordclip.train import Recipe, Training
+from wordclip.train import MODEL, Recipe, Training
 from wordclip.words import WordSampler, kept_words, read_list
-from wordclip.write import write_weights
 
-MODEL = "wordclip2"
 ALWAYS = {chr(n) for n in range(33, 127)} | set("£€¥")
 LEAST_FONTS = 20  # fonts that must draw a character before words with it are used
 
@@ -80,9 +78,7 @@ def main(
         with drawn.follow(artist, chunks):
             training.run(drawn, real, sets[watch[0].name if watch else list(sets)[-1]], fillers, typer.echo, every)
 
-    digest = write_weights(training.model, out / f"{MODEL}.safetensors")
-    typer.echo(f"{out / MODEL}.safetensors: sha256 {digest}")
-    write_weights(training.heads, out / "heads.safetensors")
+    typer.echo(f"{out / MODEL}.safetensors: sha256 {training.write()}")
     shipped = Encoder(MODEL, str(out / f"{MODEL}.safetensors"), precision="fp32", device="cpu")
     shipped.model.to(training.device)
     figures = {

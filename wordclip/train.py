@@ -21,6 +21,9 @@ from wordclip.crops import Crops
 from wordclip.measure import find, picture_features, read_rows, word_features, word_rows
 from wordclip.model import Heads, alignment, contrast, look, pointing, prefixes, read, row_contrast
 from wordclip.pool import Batch, Pool, augmented, batch_of
+from wordclip.write import write_weights
+
+MODEL = "wordclip2"  # open_clip's name of what is trained
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,12 @@ class Training:
         packed = io.BytesIO()
         torch.save(state, packed)
         write_whole(self.folder / "training.pt", packed.getbuffer())
+        self.write()
+
+    def write(self) -> str:
+        """Writes the encoder's weights and the heads' as they are now; returns the sha256 of the first file."""
+        write_weights(self.heads, self.folder / "heads.safetensors")
+        return write_weights(self.model, self.folder / f"{MODEL}.safetensors")
 
     def load(self) -> bool:
         """Loads what `save` wrote, to go on from it; whether there was anything."""
