@@ -12,6 +12,10 @@ from commands.gather import labelled_sets, text_states, tower_of, words_as_set
 from train.finetune_options import FinetuneOptions
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
+ZeroLabel = Annotated[
+    bool,
+    typer.Option("--zero-label", help="Read pictures with a run that is only pre-trained, by its space's image tower."),
+]
 
 
 def evaluate(
@@ -32,13 +36,7 @@ def evaluate(
         Path | None, typer.Option(help="Page of misread words to write (default: RUN/errors.html).")
     ] = None,
     device: Device = "auto",
-    zero_label: Annotated[
-        bool,
-        typer.Option(
-            "--zero-label",
-            help="Read the word images of --data with a pre-trained run, through its space's image tower.",
-        ),
-    ] = False,
+    zero_label: ZeroLabel = False,
     as_json: Json = False,
 ) -> None:
     """Measure how well a run reads word images or, if it is only pre-trained, memories of words."""
@@ -75,21 +73,18 @@ def read(
     attention: Annotated[
         Path | None, typer.Option(help="PNG to draw attention maps to, one tile per character.")
     ] = None,
+    zero_label: ZeroLabel = False,
     cache: RunCache = None,
     pretrained: Weights = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each.
-
-    A run that is only pre-trained reads them through the image tower of its space, without having seen a picture.
-    """
+    """Read pictures of words; prints the text and confidence of each."""
     from cache.report import printable
     from train.reading.read import read as read_pictures
-    from train.run import run_config
+    from train.run import pretrained_config
 
-    config = run_config(run)
-    tower = None if config.reads_pictures else tower_of(config.space(cache), None, pretrained)
+    tower = tower_of(pretrained_config(run).space(cache), None, pretrained) if zero_label else None
 
     def show(one: Any) -> None:
         if one.problem:

@@ -113,7 +113,7 @@ def load_recogniser(folder: Path, checkpoint: str = "best.pt") -> tuple[Recognis
     """
     saved = load_model(folder, checkpoint)
     if not isinstance(saved.model, Recogniser):
-        raise WrongUse(f"{folder} is a pre-trained run, which reads text memories only: fine-tune it first.")
+        raise WrongUse(f"{folder} is a pre-trained run, which reads memories: fine-tune it first, or use --zero-label.")
     return saved.model, saved.config, saved.step
 
 

@@ -108,7 +108,7 @@ def test_from_the_command_line(work):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scores"]["words"] == len(NUMBERS)
     assert "<html" in (work / "run" / "errors.html").read_text()
-    shown = run("read", "run", f"crops/{NUMBERS[0]}.png", "--device", "cpu", cwd=work)
+    shown = run("read", "run", f"crops/{NUMBERS[0]}.png", "--zero-label", "--device", "cpu", cwd=work)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith(f"crops/{NUMBERS[0]}.png\t")
     wrong = run("evaluate", "run", "--zero-label", cwd=work)
