@@ -15,7 +15,8 @@ install: $(VENV)/.installed  ## install dptr into .venv
 demo: $(VENV)/.installed  ## run the whole chain on shipped words and photographs (three minutes)
 	$(BIN)/dptr demo
 
-test: $(VENV)/.tested lint  ## check style, types and behaviour
+test: $(VENV)/.tested  ## check style, types and behaviour
+	@$(MAKE) --no-print-directory --jobs 2 lint $(VENV)/.compiled
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.tested  ## ruff, mypy and the directions of imports
@@ -32,6 +33,10 @@ gpu: $(VENV)/.tested  ## all that needs a GPU, on one card in eight minutes: fig
 
 faults: $(VENV)/.tested  ## kill, refuse and damage thousands of times (about a quarter of an hour)
 	TQDM_DISABLE=1 $(BIN)/python -m tests.faults
+
+$(VENV)/.compiled: $(VENV)/.tested  # once here, or each of the tests' processes compiles torch and the rest at its start
+	@$(BIN)/python -c "import open_clip, datasets"
+	@touch $@
 
 clean:  ## remove .venv and what the demo made
 	rm -rf $(VENV) demo-out

@@ -4,7 +4,7 @@ They are stored as photographs are stored in a bank, but stretched to the recogn
 by its bytes, so nothing is encoded twice, whether sets share images or another experiment uses them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ class WordTower:
         """An encoded picture stretched to the tower's size: (3, H, W) uint8. Raises ValueError as `decode` does."""
         return stretched(decode(data), self._tower.config.image_size)
 
-    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
+    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Generator[tuple[L, NDArray[np.float16]], None, None]:
         """(label, tokens (B, T, E)) of each batch (label, pixels (B, 3, H, W) uint8), in order."""
         for label, tokens in self._replicas.map((label, (pictures,)) for label, pictures in batches):
             yield label, tokens.numpy()

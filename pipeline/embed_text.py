@@ -7,6 +7,7 @@ two and the table of the space's keys, however long the source is.
 """
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +93,13 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
 
 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
-    with tqdm(total=count, desc="encode", unit="word", delay=2) as progress, committing(memories) as commit:
-        missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
-        for shard in ahead(missing, 1):
+    missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
+    with (
+        tqdm(total=count, desc="encode", unit="word", delay=2) as progress,
+        closing(ahead(missing, 1)) as coming,
+        committing(memories) as commit,
+    ):
+        for shard in coming:
             keys, ids = [key for key, _ in shard], [ids for _, ids in shard]
             states = encoder.text_states(ids, progress.update)
             commit(memories.shard_of, as_keys(keys), states, np.array([encoder.rows(i) for i in ids]))

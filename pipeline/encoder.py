@@ -3,7 +3,7 @@
 Shape letters: B batch, D text width, P tokens that all prompts share, T image tokens, E embedding width.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -156,7 +156,7 @@ class Encoder:
         ((_, tokens),) = self.encoded([(None, pictures)])
         return tokens
 
-    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
+    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Generator[tuple[L, NDArray[np.float16]], None, None]:
         """(label, `image_tokens`) of each (label, pictures), in order, while the caller prepares the next."""
         for label, tokens in self.visual.map((label, (pictures,)) for label, pictures in batches):
             yield label, tokens.numpy()

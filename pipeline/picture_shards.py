@@ -6,7 +6,8 @@ between them.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -54,7 +55,7 @@ class Tower(Protocol):
     def pixels(self, data: bytes) -> Tensor:
         """Pixels (3, H, W) uint8 of an encoded picture. ValueError with a reason if it cannot be read."""
 
-    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Iterator[tuple[L, NDArray[np.float16]]]:
+    def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Generator[tuple[L, NDArray[np.float16]], None, None]:
         """(label, tokens (B, T, E)) of each batch (label, pixels (B, 3, H, W)), in order."""
 
 
@@ -68,9 +69,11 @@ def embed_into(
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
-    pictures = ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)
-    encoded = tower.encoded((batch, torch.stack([p.pixels for p in batch])) for batch in pictures)
-    with committing(bank) as commit:
+    with (
+        closing(ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)) as pictures,
+        closing(tower.encoded((batch, torch.stack([p.pixels for p in batch])) for batch in pictures)) as encoded,
+        committing(bank) as commit,
+    ):
         while shard := list(islice(encoded, most // size)):
             some = [picture for batch, _ in shard for picture in batch]
             keys = as_keys([p.key for p in some])

@@ -18,9 +18,9 @@ settings.register_profile("dptr", deadline=None)  # how long an example takes sa
 settings.load_profile("dptr")
 # files that take longest come first, so that the processes that share the files end together
 LONG = (
-    "test_readme", "test_resume", "test_gpu_kit", "test_onnx", "test_demo", "test_faults", "test_ranks",
-    "test_embed_text", "test_training", "test_embed", "test_shipped", "test_finetune", "test_pretrain",
-    "test_real_data",
+    "test_readme", "test_resume", "test_onnx", "test_faults", "test_finetune", "test_training", "test_ranks",
+    "test_decoders", "test_gpu_kit", "test_pretrain", "test_demo", "test_embed", "test_real_data", "test_read",
+    "test_shipped", "test_embed_text", "test_evaluate",
 )  # fmt: skip
 
 TINY = {

@@ -147,9 +147,10 @@ def draw_curves(metrics: Path, out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((11, 4), dpi=110, layout="constrained")
+    figure = Figure((11, 4), dpi=110)
     FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.92, wspace=0.12)
     _plot(loss, train, "loss", "loss")
     loss.set(title="training loss", xlabel="step", yscale="log")
     for name, label in HELD_OUT.items():

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -156,13 +157,12 @@ class Average:
 class Utilisation:
     """What fraction of the machine's matmul rate training uses, from the operations that some steps are watched for.
 
-    The machine's rate is measured once, when it is first needed.
+    The machine's rate is measured once in a process, when it is first needed.
     """
 
     def __init__(self, device: torch.device, precision: str) -> None:
         self._device, self._dtype = device, torch.bfloat16 if precision == "bf16" else torch.float32
         self._operations: float | None = None  # per word
-        self._rate: float | None = None
 
     @contextmanager
     def watch(self, counting: bool, words: int) -> Iterator[None]:
@@ -178,9 +178,12 @@ class Utilisation:
         """The fraction of the machine's rate, from 0 to 1; None until a step has been counted."""
         if self._operations is None:
             return None
-        if self._rate is None:
-            self._rate = product_rate(self._device, self._dtype, 0.3)
-        return words_per_second * self._operations / self._rate
+        return words_per_second * self._operations / _machines_rate(self._device, self._dtype)
+
+
+@cache
+def _machines_rate(device: torch.device, dtype: torch.dtype) -> float:
+    return product_rate(device, dtype, 0.3)
 
 
 def _seed(*parts: int) -> int:

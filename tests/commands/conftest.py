@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.helpers.commands import SMALL, start
+from tests.helpers.commands import SMALL, run
 from tests.helpers.once import once
 from tests.helpers.pictures import picture
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
-    """A folder with words, pictures, and a cache made from them by the installed command. Not to be written to."""
+    """A folder with words, pictures, and a cache made from them. Not to be written to."""
     return once(tmp_path_factory, "embedded", _embed)
 
 
@@ -19,9 +19,9 @@ def _embed(folder):
     for n in range(3):
         (folder / "photos" / f"{n}.png").write_bytes(picture(n))
     (folder / "photos" / "broken.jpg").write_bytes(b"broken")
-    text = start("embed-text", "words.txt", "--corpus", "numbers", *SMALL, cwd=folder)
+    text = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, cwd=folder)
     assert text.returncode == 0, text.stderr
-    images = start("embed-images", "photos", "--bank", "photos", *SMALL, cwd=folder)
+    images = run("embed-images", "photos", "--bank", "photos", *SMALL, cwd=folder)
     assert images.returncode == 0, images.stderr
     (folder / "text.out").write_text(text.stdout)
     (folder / "text.err").write_text(text.stderr)

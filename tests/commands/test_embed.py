@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import SMALL, run, start
+from tests.helpers.commands import DPTR, SMALL, run, start
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, str(ROOT / "cli.py")]
@@ -34,11 +34,18 @@ def test_summaries_say_what_was_done_and_lost(work):
     assert "skipped: broken.jpg: it is not a picture" in out
 
 
-def test_python_cli_does_what_dptr_does(work):
-    done = start("embed-text", "words.txt", "--corpus", "numbers", *SMALL, "--json", program=CLI, cwd=work)
+def test_embedding_again_embeds_nothing(work):
+    done = run("embed-text", "words.txt", "--corpus", "numbers", *SMALL, "--json", cwd=work)
     summary = json.loads(done.stdout)
     assert (summary["new_memories"], summary["known_memories"], summary["new_labels"]) == (0, 301, 0)
     assert summary["dropped"] == {"empty": 1, "longer than 25 characters": 1}
+
+
+def test_python_cli_does_what_dptr_does(work):
+    one, other = (start("cache", "info", "--json", program=program, cwd=work) for program in (DPTR, CLI))
+    assert (one.returncode, other.returncode) == (0, 0), other.stderr
+    assert json.loads(one.stdout) == json.loads(other.stdout)
+    assert one.stdout.count("numbers") == 1
 
 
 def test_pretrain_evaluate_and_info(work):

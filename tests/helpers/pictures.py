@@ -1,6 +1,7 @@
 """Encoded pictures: noise, and drawn words."""
 
 import io
+from functools import cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> b
     return file.getvalue()
 
 
+@cache  # reading the font takes a millisecond, and a training set is drawn anew in each epoch
 def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
     """An encoded picture of a word in Pillow's own font, black on white."""
     from PIL import Image, ImageDraw, ImageFont

@@ -1,5 +1,6 @@
 """embed-images keeps order, counts what it cannot read, and stores each picture once, all decoded alike."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.labels import collect
 from pipeline.picture_shards import Tally, embed_into
 from sources.labelled import Labelled
 from sources.pictures import decode
+from tests.helpers.files import file_size_limit
 from tests.helpers.pictures import picture
 from tests.pipeline.test_embed_text import files
 from tests.train.reading.test_read import tiny
@@ -72,6 +74,18 @@ def test_known_pictures_are_not_embedded_again(tmp_path, encoder, say):
     import faiss
 
     assert faiss.read_index(str(bank.folder / "index.faiss")).ntotal == 6
+
+
+def test_a_write_that_fails_leaves_no_thread_behind(tmp_path, encoder, say, monkeypatch):
+    """Also while its error is held: threads that the garbage collector has to end may wait for each other for ever."""
+    monkeypatch.setattr("pipeline.picture_shards.BATCH", {"cpu": 4})
+    monkeypatch.setattr("pipeline.picture_shards.SHARD_BYTES", 20_000)
+    embed_images(tmp_path, encoder, pictures([0]), 1, "noise", say)
+    before = set(threading.enumerate())
+    with file_size_limit(10_000), pytest.raises(DptrError, match="cannot write") as held:
+        embed_images(tmp_path, encoder, pictures(range(60)), 60, "noise", say)
+    assert set(threading.enumerate()) == before
+    assert held.tb
 
 
 def test_a_picture_whose_key_ends_in_a_zero_byte_is_known_again(tmp_path, encoder, say):

@@ -128,7 +128,7 @@ encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
 for _ in sys.stdin:  # for each line the work begins in a process of its own, to be killed
     child = os.fork()
     if not child:
-        stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(4000))), "words", str)
+        stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(1500))), "words", str)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -141,7 +141,7 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
 
     monkeypatch.setattr(stage, "SHARD_BYTES", 1 << 16)
     encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
-    embed_text(tmp_path / "whole", encoder, collect(map(str, range(4000))), "words", say)
+    embed_text(tmp_path / "whole", encoder, collect(map(str, range(1500))), "words", say)
     killed = 0
     command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
@@ -152,7 +152,7 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
             os.kill(child, signal.SIGKILL)  # one that has ended waits for its parent, or its parent would be elsewhere
             killed += process.stdout.readline() == f"{-signal.SIGKILL}\n"
     assert killed
-    embed_text(tmp_path / "cut", encoder, collect(map(str, range(4000))), "words", say)
+    embed_text(tmp_path / "cut", encoder, collect(map(str, range(1500))), "words", say)
     whole, cut = files(tmp_path / "whole"), files(tmp_path / "cut")
     assert {n for n in cut if not n.endswith(".tmp")} == set(whole)
     assert [n for n, data in whole.items() if cut[n] != data] == []

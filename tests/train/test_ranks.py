@@ -1,42 +1,54 @@
 """Several ranks learn what one does, and resume together."""
 
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.commands import run
-from tests.train.test_resume import command, figures, first_checkpoint, started
+from tests.helpers.forks import Forked
+from tests.train.test_resume import command, figures, first_checkpoint
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint
 
 PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+CLI = str(Path(__file__).parents[2] / "cli.py")
 
 
-def ranks(options: PretrainOptions) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *TWO, *command(options, *PLAIN)], capture_output=True, text=True)
+def ranks(options: PretrainOptions, folder: Path) -> list[subprocess.CompletedProcess]:
+    """Two ranks with the environment that torchrun gives them, to their end."""
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    numbered = [{**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    started = [Forked(folder / one["RANK"], *command(options, *PLAIN), **one) for one in numbered]
+    return [process.wait() for process in started]
 
 
 @pytest.fixture(scope="module")
 def two(cache, tmp_path_factory):
     """A run of two ranks without dropout, perturbation or random orders, so that nothing depends on the rank."""
-    out = tmp_path_factory.mktemp("ranks") / "two"
-    options = PretrainOptions(["numbers"], out, cache=cache, steps=160, eval_every=40)
-    done = ranks(options)
-    assert done.returncode == 0, done.stderr
+    folder = tmp_path_factory.mktemp("ranks")
+    options = PretrainOptions(["numbers"], folder / "two", cache=cache, batch=64, steps=160, eval_every=40)
+    done = ranks(options, folder)
+    assert [one.returncode for one in done] == [0, 0], done
     return options, done
 
 
 def test_two_ranks_learn_what_one_does(two, tmp_path):
     options, both = two
     one = replace(options, out=tmp_path / "one")
-    alone = run(*command(one, *PLAIN)[1:])
+    alone = run(*command(one, *PLAIN))
     assert alone.returncode == 0, alone.stderr
-    assert "2 ranks with 32 words per step each" in both.stderr
-    assert both.stdout.count("run ") == 1  # one rank speaks
+    assert "2 ranks with 32 words per step each" in both[0].stderr
+    assert both[0].stdout.count("run ") == 1
+    assert (both[1].stdout, both[1].stderr) == ("", "")  # one rank speaks
     for a, b in zip(figures(one.out), figures(options.out), strict=True):
         assert a[:2] == b[:2]
         if a[1] == "train":
@@ -45,12 +57,13 @@ def test_two_ranks_learn_what_one_does(two, tmp_path):
 
 
 def test_stopped_ranks_go_on_together(two, tmp_path):
+    """Started and stopped by torchrun."""
     again = replace(two[0], out=tmp_path / "again")
-    process = started([*TWO, *command(again, *PLAIN)])
-    first_checkpoint(again.out)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+    started = [*TORCHRUN, CLI, *command(again, *PLAIN)]
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        first_checkpoint(again.out)
+        process.send_signal(signal.SIGTERM)
     assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
-    done = ranks(again)
-    assert "continuing from step" in done.stderr
+    done = ranks(again, tmp_path)
+    assert "continuing from step" in done[0].stderr
     assert figures(again.out) == figures(two[0].out)

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +16,11 @@ import train.step
 from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
 from tests.helpers.commands import run
+from tests.helpers.forks import Forked
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint, steps_of
 from train.stopping import Stopped
-
-ROOT = Path(__file__).parents[2]
 
 
 def short(cache: Path, out: Path) -> PretrainOptions:
@@ -65,7 +62,7 @@ def whole(cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def long(cache, tmp_path_factory):
     """The same of a run that lives long enough to be killed."""
-    options = replace(short(cache, tmp_path_factory.mktemp("long") / "run"), steps=400, eval_every=40)
+    options = replace(short(cache, tmp_path_factory.mktemp("long") / "run"), batch=16, steps=200, eval_every=40)
     pretrain(options, print)
     return options
 
@@ -132,12 +129,8 @@ def configured(run: Path) -> DecoderConfig:
 
 def command(options: PretrainOptions, *more: str) -> list[str]:
     given = ["--cache", options.cache, "--corpus", "numbers", "--bank", "noise", "--out", options.out, "--depth", 1]
-    given += ["--heads", 2, "--batch", 64, "--steps", options.steps, "--eval-every", options.eval_every, "--lr", 2e-3]
-    return [str(x) for x in (ROOT / "cli.py", "pretrain", *given, "--device", "cpu", "--precision", "fp32", *more)]
-
-
-def started(arguments: list[str]) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    given += ["--heads", 2, "--batch", options.batch, "--steps", options.steps, "--eval-every", options.eval_every]
+    return [str(x) for x in ("pretrain", *given, "--lr", 2e-3, "--device", "cpu", "--precision", "fp32", *more)]
 
 
 def first_checkpoint(run: Path) -> None:
@@ -150,20 +143,20 @@ def first_checkpoint(run: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_processes_go_on(long, tmp_path, number):
     killed = replace(long, out=tmp_path / "run")
-    process = started(command(killed))
+    process = Forked(tmp_path / "printed", *command(killed))
     first_checkpoint(killed.out)
     time.sleep(0.15)
     process.send_signal(number)
-    _, said = process.communicate()
+    done = process.wait()
     reached = load_checkpoint(killed.out, LAST)["step"]
-    assert 0 < reached < 400
+    assert 0 < reached < 200
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert done.returncode == -number
     else:
-        assert process.returncode == 128 + number
-        assert f"stopped at step {reached}" in said
-        assert "Traceback" not in said
-    again = run(*command(killed)[1:])
+        assert done.returncode == 128 + number
+        assert f"stopped at step {reached}" in done.stderr
+        assert "Traceback" not in done.stderr
+    again = run(*command(killed))
     assert again.returncode == 0, again.stderr
     assert f"continuing from step {reached:,}" in again.stderr
     assert figures(killed.out) == figures(long.out)

@@ -149,7 +149,8 @@ def _convert(reader: OnnxReader, path: Path, fields: dict[str, Any]) -> None:
         with _quietly(), torch.no_grad():
             program = torch.export.export(reader, (example,), dynamic_shapes=batch, strict=False)
             names: dict[str, Any] = {"input_names": ["pictures"], "output_names": ["ids", "probabilities"]}
-            made: Any = torch.onnx.export(program, (), **names, opset_version=OPSET, dynamo=True, verbose=False)
+            how: dict[str, Any] = {"dynamo": True, "optimize": False, "verbose": False}  # onnxruntime optimises itself
+            made: Any = torch.onnx.export(program, (), **names, opset_version=OPSET, **how)
             _forget_where_it_was_made(made.model)
             made.model.metadata_props["characters"] = fields["characters"]
             made.model.metadata_props["model"] = json.dumps(fields, ensure_ascii=False)
