@@ -101,7 +101,11 @@ Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:N, or auto: the GPU if there is one.", rich_help_panel=MACHINE)
 ]
 Precision = Annotated[
-    str, typer.Option(help="fp32, bf16, or auto: bf16 if the hardware supports it natively.", rich_help_panel=MACHINE)
+    str,
+    typer.Option(
+        help="fp32, bf16, or auto: that of the cache's space for the encoder, else the faster one here.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Dataset split.", rich_help_panel=DATA)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]

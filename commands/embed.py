@@ -1,6 +1,7 @@
 """Commands that make the cache: `dptr embed-text | embed-images`."""
 
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -71,7 +72,7 @@ def embed_text(
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
     from pipeline.embed_text import embed_text as embed
 
-    encoder = _encoder(model, pretrained, prompt, layout, precision, device)
+    encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
     done = embed(cache, encoder, labels, corpus, say)
     rate = f" ({done.new_memories / done.seconds:,.0f} words/s)" if done.new_memories else ""
     text = (
@@ -108,7 +109,7 @@ def embed_images(
     count = None if None in counts else sum(c or 0 for c in counts)
     from pipeline.embed_images import embed_images as embed
 
-    encoder = _encoder(model, pretrained, prompt, layout, precision, device)
+    encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
     done = embed(cache, encoder, chain([first], pictures), count, bank, say)
     text = (
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {done.known:,} already there, "
@@ -118,8 +119,12 @@ def embed_images(
     finish(text + losses, vars(done), as_json)
 
 
-def _encoder(model: str, pretrained: str, prompt: str, layout: str | None, precision: str, device: str) -> Any:
+def _encoder(
+    cache: Path, model: str, pretrained: str, prompt: str, layout: str | None, precision: str, device: str
+) -> Any:
     say("loading torch and open_clip ...")
     from pipeline.encoder import Encoder
+    from pipeline.stage import at_its_space
 
-    return Encoder(model, pretrained, prompt=prompt, layout=layout, precision=precision, device=device)
+    encoder = Encoder(model, pretrained, prompt=prompt, layout=layout, precision=precision, device=device)
+    return at_its_space(cache, encoder, say) if precision == "auto" else encoder

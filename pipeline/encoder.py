@@ -3,6 +3,7 @@
 Shape letters: B batch, D text width, P tokens that all prompts share, T image tokens, E embedding width.
 """
 
+import copy
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -93,6 +94,15 @@ class Encoder:
                 f"states of width {self.width} and projections of {self.text_projection.shape[1]}"
                 f"{'' if self.causal else ', and looks ahead'}: use --layout compact."
             )
+
+    def at(self, precision: str) -> "Encoder":
+        """The same encoder computing in fp32 or bf16; its fingerprint is another one."""
+        twin = copy.copy(self)
+        for name in ("text", "visual"):  # made when first used, for one precision
+            vars(twin).pop(name, None)
+        twin.precision, twin.dtype = precision, torch.bfloat16 if precision == "bf16" else torch.float32
+        twin.fingerprint = replace(self.fingerprint, compute=precision)
+        return twin
 
     @cached_property
     def text(self) -> CausalTower | PlainTower:

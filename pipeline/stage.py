@@ -10,12 +10,29 @@ from cache.errors import DptrError
 from cache.files import make_folder
 from cache.lock import writing as lock
 from cache.space import Space, complete_space, spaces
+from models.device import PRECISIONS, rates_said
 from pipeline.encoder import Encoder
 from pipeline.selftest import constants
 
 Say = Callable[[str], None]  # shows the user a line
 T = TypeVar("T")
 MARGIN = 64 << 20  # bytes of disk left free beyond what is planned
+
+
+def at_its_space(cache: Path, encoder: Encoder, say: Say) -> Encoder:
+    """An encoder whose precision was left open, at that of the space which the cache holds for it, if it holds one.
+
+    So a second machine goes on in the first one's space, although it might be faster in another precision.
+    """
+    rates = rates_said(encoder.device)
+    held = {space.digest: space.name for space in spaces(cache)}
+    for found in (encoder, *(encoder.at(precision) for precision in PRECISIONS if precision != "auto")):
+        if name := held.get(found.fingerprint.digest):
+            if found.precision != encoder.precision:
+                say(f"going on in {name}, in {found.precision}, though {encoder.precision} is faster here: {rates}")
+            return found
+    say(f"computing in {encoder.precision}: this machine multiplies at {rates}")
+    return encoder
 
 
 @contextmanager

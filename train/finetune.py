@@ -16,7 +16,7 @@ from torch import Tensor
 from cache.errors import WrongUse
 from cache.space import Space
 from models.decoders import DecoderConfig, configure
-from models.device import choose_device, choose_precision, upload
+from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
 from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.ahead import ahead
@@ -27,7 +27,7 @@ from train.finetune_options import FinetuneOptions, check
 from train.loop import Found, Loop
 from train.reading.batched import read_crops
 from train.reading.result import scored
-from train.recorder import Recorder
+from train.recorder import Recorder, settled_precision
 from train.run import load_run
 from train.run_config import RunConfig, versions
 from train.step import Pace
@@ -79,7 +79,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     recogniser.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
-    precision = choose_precision(options.precision, device)
+    precision = settled_precision(options.precision, options.resume, options.out, device)
     pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed)
     pretraining = init.pretraining
     resolved = {
@@ -218,3 +218,5 @@ def _describe(
     decoder = "from scratch" if options.scratch else f"from {options.init}"
     say(f"image encoder {encoder}; decoder {decoder}, learning rate {options.rate:.3g}")
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
+    if options.precision == "auto":
+        say(f"{pace.precision}: this machine multiplies at {rates_said(pace.device)}")

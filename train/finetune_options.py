@@ -51,7 +51,7 @@ class FinetuneOptions:
 
     seed: int = option("Random seed for new weights, data order, permutations and augmentation.", MACHINE, 0)
     workers: int | None = option("Processes that prepare pictures (default: cores - 1, at most 16).", MACHINE, None)
-    precision: str = option("fp32, bf16, or auto: bf16 if the hardware supports it natively.", MACHINE, "auto")
+    precision: str = option("fp32, bf16, or auto: the faster one here.", MACHINE, "auto")
     device: str = option("cpu, cuda, cuda:N, or auto: the GPU if there is one.", MACHINE, "auto")
 
     other_space: bool = False  # not an option; a control: a decoder pre-trained on another encoder's memories

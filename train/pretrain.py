@@ -15,7 +15,7 @@ from cache.errors import DptrError, WrongUse
 from cache.space import open_space
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
-from models.device import choose_device, choose_precision
+from models.device import choose_device, rates_said
 from sources.ahead import ahead
 from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
@@ -28,7 +28,7 @@ from train.pretrain_options import PretrainOptions, check
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
 from train.reading.result import scored
-from train.recorder import Recorder, run_reader
+from train.recorder import Recorder, run_reader, settled_precision
 from train.run_config import RunConfig, versions
 from train.step import Pace
 
@@ -110,6 +110,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         f"{pace.steps:,} steps of {options.batch} words ({pace.steps * options.batch / len(training):.1f} epochs), "
         f"learning rate {rate:.3g}, {device.type}, {pace.precision}, into {options.out}"
     )
+    if options.precision == "auto":
+        say(f"{pace.precision}: this machine multiplies at {rates_said(device)}")
     if ranks.size > 1:
         say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
     if run.state:
@@ -163,7 +165,8 @@ def resolve(
         raise WrongUse(f"a width of {width} cannot be split into {heads} heads: choose --heads that divides it.")
     steps = options.steps or max(1, round(-(-words // options.batch) * options.epochs))
     every = options.eval_every or max(1, steps // 10)
-    precision = choose_precision(options.precision, loader.device)
+    device = loader.device
+    precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
     pace = Pace(steps, every, loader.device, precision, options.seed, options.ema, ranks)
     return replace(kind, memory_width=loader.width, width=width, heads=heads), pace
 

@@ -54,7 +54,7 @@ class PretrainOptions:
 
     seed: int = option("Random seed for weights, data order, permutations and perturbation.", MACHINE, 0)
     reader: str = option("How to read memories: resident, mapped, streamed, or auto: by their size.", MACHINE, "auto")
-    precision: str = option("fp32, bf16, or auto: bf16 if the hardware supports it natively.", MACHINE, "auto")
+    precision: str = option("fp32, bf16, or auto: the faster one here.", MACHINE, "auto")
     execution: str = option(
         "How a GPU takes a step: eager; graphs: recorded for each shape of batch, then replayed; compiled: layers "
         "compiled, then the same.",

@@ -10,6 +10,7 @@ from torch import nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
+from models.device import choose_precision
 from train.ranks import Ranks
 from train.reading.result import Reading, worst_first
 from train.run import load_file, run_config, step_of, steps_of
@@ -99,6 +100,16 @@ class Recorder:
 def run_reader(folder: Path) -> str | None:
     """The reader of the run in a folder, if there is one, so that the run continues in the same order."""
     return run_config(folder).machine.get("reader") if (folder / "config.json").exists() else None
+
+
+def settled_precision(precision: str, resume: str, out: Path, device: torch.device) -> str:
+    """fp32 or bf16; `auto` is what it was in a run that goes on, since a machine is not equally fast at each start."""
+    source = out if resume == "auto" else Path(resume)
+    config = (source if source.is_dir() else source.parent) / "config.json"
+    if precision == "auto" and resume != "never" and config.exists():
+        earlier = run_config(config.parent)
+        precision = earlier.resolved.get("precision", earlier.options.precision)  # the first layout has it there
+    return choose_precision(precision, device)
 
 
 def _step_of_line(line: str) -> float:
