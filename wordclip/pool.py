@@ -99,7 +99,8 @@ def batch_of(drawn: Pool, real: Pool, size: int, share: float) -> Batch:
     crops = round(share * size) if real.filled else 0
     parts = [drawn.rows(size - crops), *([real.rows(crops)] if crops else [])]
     pictures, letters, lengths, centres = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Batch(pictures, crops, letters, lengths, centres)
+    longest = int(lengths.max())
+    return Batch(pictures, crops, letters[:, :longest], lengths, centres[:, :longest])
 
 
 def augmented(pictures: Tensor, real: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cache.errors import DptrError
 from cache.files import write_whole
 from models.device import autocast, choose_device, choose_precision, differentiable_attention
 from pipeline.encoder import Encoder
@@ -34,9 +36,11 @@ class Recipe:
     batch: int = 64  # small at first, for many steps; later larger, for more words to tell apart
     double: float = 0.4  # share of the time after which the batch is twice as large
     real: float = 0.16  # share of real crops in a batch
-    reading: float = 0.03  # share of the time in which the stem alone learns to read
+    start: Path | None = None  # weights of an encoder whose image tower is taken and stays as it is
+    reading: float = 0.03  # share of the time in which the stem alone learns to read, unless there is a start
     stem_lr: float = 3e-3  # during that time
     lr: float = 1e-3
+    start_lr: float = 2e-3  # the same if there is a start: what is trained is small
     weight_decay: float = 0.05
     warmup: float = 0.02  # share of the time
     early: float = 0.4  # share of the time over which `evenly` and `pointing` lose their weight
@@ -67,7 +71,9 @@ class Training:
         self.frame = frame(encoder.prompt)
         self.model: Any = encoder.model.float().requires_grad_(True).to(self.device, memory_format=torch.channels_last)
         self.heads = Heads(tokens.size, self.model).to(self.device)
-        self.weights = [*self.model.parameters(), *self.heads.parameters()]
+        if recipe.start:
+            take_tower(self.model, recipe.start)
+        self.weights = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p.requires_grad]
         groups = [
             {"params": [p for p in self.weights if p.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [p for p in self.weights if p.ndim < 2], "weight_decay": 0.0},
@@ -114,10 +120,12 @@ class Training:
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         r, done = self.recipe, min(1.0, self.minutes / self.recipe.minutes)
         self.model.train()
+        if r.start:
+            self.model.visual.trunk.patch_embed.eval()  # or its batch norms would learn
         pictures = augmented(batch.pictures, batch.real, self.preprocess.mean, self.preprocess.std)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with differentiable_attention(self.device), autocast(self.device, self.precision):
-            if done < r.reading:
+            if done < r.reading and not r.start:
                 losses = self._reading(pictures, batch)
                 self.read += len(pictures)
             else:
@@ -158,11 +166,14 @@ class Training:
     def _set_lr(self, done: float) -> None:
         """The stem's own rate at first; then a short warm-up and a cosine decay to zero. By time, not by steps."""
         r = self.recipe
-        rest = (done - r.reading) / (1 - r.reading)
-        if done < r.reading:
+        reading = 0.0 if r.start else r.reading
+        rest = (done - reading) / (1 - reading)
+        if done < reading:
             rate = r.stem_lr * min(1.0, (self.step + 1) / 100)
         else:
-            rate = r.lr * (min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3)
+            rate = (r.start_lr if r.start else r.lr) * (
+                min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3
+            )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
@@ -220,6 +231,25 @@ class Training:
         self.step, self.minutes = state["step"], state["minutes"]
         self.read, self.paired = state["read"], state["paired"]
         return True
+
+
+def take_tower(model: Any, weights: Path) -> None:
+    """Loads the image tower of other weights and freezes it, but for the queries and the projection, which learn.
+
+    DptrError if it is a tower of another shape.
+    """
+    tower = {name: value.float() for name, value in load_file(weights).items() if name.startswith("visual.")}
+    try:
+        missing, unknown = model.load_state_dict(tower, strict=False)
+    except RuntimeError as error:
+        raise DptrError(f"{weights} has another image tower: start from weights of wordclip.") from error
+    new = ("visual.trunk.asked", "visual.trunk.gather.", "visual.trunk.norm_queries.")
+    lost = [name for name in missing if name.startswith("visual.") and not name.startswith(new)]
+    if unknown or lost:
+        raise DptrError(f"{weights} has another image tower ({[*unknown, *lost][0]}): start from weights of wordclip.")
+    for name, parameter in model.named_parameters():
+        if name.startswith("visual.trunk.") and not name.startswith(new):
+            parameter.requires_grad_(False)
 
 
 def frame(prompt: Prompt) -> tuple[list[int], list[int]]:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from open_clip.transform import image_transform_v2
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from cache.errors import DptrError
 from pipeline.encoder import Encoder
 from pipeline.shipped.word_vit import COLUMNS, QUERIES
 from wordclip.crops import Crops, read_crops
@@ -30,9 +32,10 @@ from wordclip.model import (
     row_contrast,
 )
 from wordclip.pool import Batch, Pool, augmented, batch_of, plain
-from wordclip.train import frame
+from wordclip.train import Recipe, Training, frame, take_tower
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "pipeline" / "shipped" / "wordclip.safetensors"
 WORDS = ["HOTEL", "hotel", "12:30", "a", "Straßenbahn", "hot"]
 
 
@@ -74,7 +77,7 @@ def test_features_are_open_clips(word_encoder, tokens):
         P = len(prompt.prefix)
         assert (rows[n, : len(word) + 2] - projected[n, P : P + len(word) + 2]).abs().max() < 1e-5
         assert (rows[n, len(word) + 1 :] - rows[n, -1]).abs().max() == 0
-    assert seen.tokens.shape == (3, 64, 256)
+    assert seen.tokens.shape == (3, 64, 192)
     assert seen.rows.shape == (3, QUERIES, 256)
     for looks in seen.looks:
         assert looks.shape == (3, QUERIES, 64)
@@ -124,7 +127,7 @@ def test_reading_losses_equal_slow_ones(word_encoder, tokens):
     words = ["abc", "hh", "a" * 25]
     some = batch(words, tokens)
     numbers = [[tokens.number[c] for c in word] for word in words]
-    features, rows = torch.randn(3, 64, 256), torch.randn(3, QUERIES, 256)
+    features, rows = torch.randn(3, 64, 192), torch.randn(3, QUERIES, 256)
 
     columns = (features[:, :32] + features[:, 32:]) / 2  # two rows of 32
     scores = heads.even(columns).log_softmax(-1)
@@ -216,6 +219,39 @@ def test_crops_lose_their_spaces_and_the_broken_ones(material):
     assert len(Crops.joined([known, held])) == 30
 
 
+def test_a_step_trains_the_stem_and_then_everything(word_encoder, tokens, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 128, 3), np.uint8)
+    pool = Pool(12, torch.device("cpu"))
+    pool.add(Chunk.of(pictures, [f"word{n}" for n in range(12)], tokens, [[0.5] * len(f"word{n}") for n in range(12)]))
+    none = Pool.of(Crops(pictures[:0], []), tokens, torch.device("cpu"))
+    encoder = Encoder("wordclip2", "untrained:3", precision="fp32", device="cpu")
+    training = Training(encoder, tokens, Recipe(1.0, 4, device="cpu"), tmp_path)
+    for minutes, moved in ((0.0, {"visual"}), (0.5, {"visual", "transformer", "token_embedding", "text_projection"})):
+        training.minutes = minutes
+        before = {name: value.clone() for name, value in training.model.named_parameters()}
+        losses = training._step(batch_of(pool, none, 8, 0.2))
+        assert all(bool(loss.isfinite()) for loss in losses.values())
+        after = dict(training.model.named_parameters())
+        changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+        assert changed >= moved
+        assert ("transformer" in changed) == ("transformer" in moved)
+    assert (training.read, training.paired) == (8, 8)
+    training.write()
+    assert (
+        Encoder("wordclip2", str(tmp_path / "wordclip2.safetensors"), device="cpu").fingerprint.untrained_seed is None
+    )
+
+
+def test_start_needs_the_same_tower(word_encoder, tmp_path):
+    wide = {name: value.repeat(2) for name, value in load_file(SHIPPED).items() if value.ndim == 1}
+    save_file(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(DptrError, match="another image tower"):
+        take_tower(word_encoder.model, tmp_path / "wide.safetensors")
+    save_file({"visual.trunk.norm.weight": torch.ones(192)}, tmp_path / "part.safetensors")
+    with pytest.raises(DptrError, match=r"another image tower \(visual"):
+        take_tower(word_encoder.model, tmp_path / "part.safetensors")
+
+
 def make(*arguments):
     command = [sys.executable, "-m", "wordclip", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -224,7 +260,7 @@ def make(*arguments):
 def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_path):
     options = ["--words", material / "words.txt", "--fonts", material / "fonts", "--photos", material / "photos"]
     options += ["--crops", material / "crops", "--watch", material / "crops", "--pictures", 1000, "--device", "cpu"]
-    options += ["--batch", 8]
+    options += ["--batch", 8, "--start", SHIPPED]
     first = make(*options, "--out", tmp_path, "--minutes", 0.06)
     assert first.returncode == 0, first.stderr
     figures = json.loads((tmp_path / "measured.json").read_text())
@@ -236,6 +272,10 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     encoder = Encoder("wordclip2", str(tmp_path / "wordclip2.safetensors"), device="cpu")
     assert encoder.fingerprint.untrained_seed is None
     assert encoder.image_tokens(torch.zeros(1, 3, 32, 128)).shape == (1, 1 + QUERIES, 256)
+    made, start = load_file(tmp_path / "wordclip2.safetensors"), load_file(SHIPPED)
+    for name in start:  # the tower stays as it is; the projection learns
+        if name.startswith("visual."):
+            assert torch.equal(made[name], start[name]) == name.startswith("visual.trunk."), name
 
     minutes = figures["training"]["minutes"]  # more than asked for, where a step is slow
     second = make(*options, "--out", tmp_path, "--minutes", minutes + 0.06)
