@@ -1,4 +1,4 @@
-"""ORP, Offline Randomized Perturbation: adds photograph tokens, drawn on the device, to text memories.
+"""What is added to memories in training: photograph tokens (ORP), drawn on the device, or Gaussian noise.
 
 F_p = F_t + λ · crop(I(x)) (DPTR, arXiv 2408.05706): each sample gets its own photograph, and each row its own token of
 it. Used only in training, never in evaluation.
@@ -92,21 +92,44 @@ class ORP(Perturbation):
         return self.strength * self.bank_norm / self.memory_norm
 
 
+class Gaussian(Perturbation):
+    """Adds normal noise to every value, whose norm over a row is `share` of the memories' mean row norm."""
+
+    def __init__(self, share: float, memory_norm: float) -> None:
+        self.share, self.memory_norm = share, memory_norm
+
+    def __call__(self, memory: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Memory (B, M, D) with every row perturbed, in its own dtype."""
+        deviation = self.share * self.memory_norm / memory.shape[-1] ** 0.5
+        noise = torch.randn(memory.shape, device=memory.device, dtype=memory.dtype, generator=generator)
+        return memory + deviation * noise
+
+    def describe(self) -> str:
+        """One line to print."""
+        return f"perturbation: Gaussian noise that moves rows by {self.share:.1%} (mean norm {self.memory_norm:.3g})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return {"noise": self.share, "memory_norm": self.memory_norm}
+
+
 def of(options: PretrainOptions, space: Space, loader: MemoryLoader, words: Words) -> Perturbation:
     """The perturbation that the options ask for; the memories' norm is measured on a sample of `words`.
 
     Raises WrongUse for a bank that does not exist, DptrError for one whose features cannot be added to the memories.
     """
-    if options.bank is None:
+    if options.bank is None and options.noise is None:
         return Perturbation()
+    memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // 1000))))
+    norm = mean_row_norm(memory if mask is None else memory[mask])
+    if options.bank is None:
+        return Gaussian(options.noise or 0.0, norm)
     features = torch.from_numpy(space.existing_bank(options.bank).features())
     if loader.width != features.shape[-1]:
         raise DptrError(
             f"bank '{options.bank}' has {features.shape[-1]} values per token but memory rows have {loader.width}, so "
             "this encoder's image and text features cannot be added: pre-train without --bank."
         )
-    memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // 1000))))
-    norm = mean_row_norm(memory if mask is None else memory[mask])
     share = options.orp_relative
     strength = options.strength if share is None else share * norm / sampled_row_norm(features)
     shared = options.orp_positions == "shared"

@@ -48,6 +48,9 @@ class PretrainOptions:
     orp_relative: float | None = option(
         "Strength as a fraction of the memories' row norm, instead of --orp.", PERTURBATION, None, instead="orp"
     )
+    noise: float | None = option(
+        "Gaussian noise instead of photographs: its norm as a fraction of the memories' row norm.", PERTURBATION, None
+    )
     orp_positions: str = option(
         "shared: the batch uses the same image tokens; sample: each sample draws its own.", PERTURBATION, "shared"
     )
@@ -75,6 +78,8 @@ def check(options: PretrainOptions) -> None:
         raise WrongUse("--orp and --orp-relative both set the strength of the perturbation: give only one of them.")
     if options.bank is None and (options.orp or options.orp_relative):
         raise WrongUse("a perturbation needs photographs: give a --bank made with dptr embed-images.")
+    if options.noise is not None and (options.bank or options.noise <= 0):
+        raise WrongUse("--noise must be above 0, and takes the place of --bank: give only one of them.")
     if options.orp_positions not in ("shared", "sample"):
         raise WrongUse(f"--orp-positions must be 'shared' or 'sample', not '{options.orp_positions}'.")
     if options.reader not in READERS:

@@ -1,9 +1,15 @@
-"""ORP draws: which photographs and which tokens, how often, and what is added."""
+"""ORP draws: which photographs and which tokens, how often, and what is added. Gaussian noise: how much of it."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from train.perturbation import ORP, mean_row_norm
+from cache.errors import WrongUse
+from train.perturbation import ORP, Gaussian, mean_row_norm
+from train.pretrain import pretrain
+from train.pretrain_options import PretrainOptions
+from train.run import run_config
 
 
 def bank(N, T, D=4):
@@ -57,3 +63,31 @@ def test_strength_scales_and_memory_keeps_its_dtype():
 
 def test_mean_row_norm():
     assert mean_row_norm(torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])) == pytest.approx(3.0)
+
+
+def test_gaussian_noise_moves_rows_by_its_share_of_their_norm():
+    memory = torch.randn(50, 40, 64)
+    norm = mean_row_norm(memory)
+    generator = torch.Generator().manual_seed(0)
+    perturbation = Gaussian(0.3, norm)
+    moved = perturbation(memory, generator) - memory
+    assert mean_row_norm(moved) == pytest.approx(0.3 * norm, rel=0.01)
+    assert moved.mean().abs() < 0.01  # no direction, and no two rows alike
+    assert torch.corrcoef(moved.flatten(0, 1)[:200]).fill_diagonal_(0).abs().max() < 0.6
+    again = perturbation(memory, torch.Generator().manual_seed(0)) - memory
+    assert torch.equal(moved, again)
+    assert perturbation(memory.half()).dtype == torch.float16
+    assert perturbation.describe() == f"perturbation: Gaussian noise that moves rows by 30.0% (mean norm {norm:.3g})"
+
+
+def test_noise_from_the_command_is_in_the_runs_configuration(cache, tmp_path):
+    options = PretrainOptions(
+        ["numbers"], tmp_path / "run", cache=cache, noise=0.5, depth=1, heads=2, batch=32, steps=2, device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+    pretrain(options, print)
+    config = run_config(options.out)
+    assert config.resolved["orp"]["noise"] == 0.5
+    assert config.resolved["orp"]["memory_norm"] > 1
+    with pytest.raises(WrongUse, match="--noise must be above 0"):
+        pretrain(replace(options, bank="noise", out=tmp_path / "other"), print)
