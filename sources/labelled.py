@@ -15,7 +15,7 @@ from sources.label_files import ENDINGS, USUAL_LISTS, labelled_files, list_in
 from sources.lmdbs import is_lmdb, lmdb_key, lmdb_labels, lmdb_picture, lmdb_samples
 from sources.photos import USUAL as PICTURES
 from sources.photos import picture_columns, picture_of
-from sources.words import USUAL as LABELS
+from sources.tables import USUAL as LABELS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TextIO
 from sources.missing import NoText
 
 LONGEST_LINE = 1 << 20  # characters
-_TOO_LONG = f"in a line longer than {LONGEST_LINE:,} characters"
+TOO_LONG = f"in a line longer than {LONGEST_LINE:,} characters"
 
 
 class Unquoted(csv.excel_tab):
@@ -30,7 +30,7 @@ def lines(file: TextIO) -> Iterator[str]:
             for rest in pieces:
                 if rest.endswith("\n"):
                     break
-            yield NoText(_TOO_LONG)
+            yield NoText(TOO_LONG)
 
 
 def sampled(source: Iterator[str], size: int) -> tuple[list[str], Iterator[str]]:
