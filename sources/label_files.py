@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, TextIO
 
 from cache.errors import DptrError
+from cache.report import printable
 from sources.files import LARGEST
 from sources.lines import Unquoted, lines, sampled
 from sources.missing import NoText, whole
@@ -66,7 +67,7 @@ def _found(file: Path, names: list[str]) -> list[Path]:
         raise DptrError(f"{file} names no pictures: each line is a picture's file, a tab, and its label.")
     raise DptrError(
         f"none of the {len(names):,} pictures that {file} names is there; the first was looked for as "
-        f"{folders[0] / names[0]}: put the list beside its pictures, or correct the names."
+        f"{printable(str(folders[0] / names[0]))}: put the list beside its pictures, or correct the names."
     )
 
 
@@ -131,7 +132,7 @@ def _table(rows: Iterator[str], separator: str, name: int, label: int, file: Pat
 def _json(opened: TextIO, file: Path) -> Pairs:
     try:
         found = json.loads(opened.read(LARGEST))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DptrError(f"{file} is not JSON: {error}.") from error
     if not isinstance(found, dict):
         raise DptrError(f"{file} is no object of pictures and labels, as in {{'1.png': 'Hello'}}.")
@@ -146,7 +147,7 @@ def _json_lines(opened: TextIO, file: Path) -> Pairs:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DptrError(f"{file} line {number} is not JSON: {error}.") from error
         names = list(row) if isinstance(row, dict) else []
         name, label = _column(names, PICTURES), _column(names, LABELS)

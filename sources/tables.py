@@ -71,7 +71,7 @@ def table_of(sample: list[str], path: Path, column: str | None, separator: str) 
     rows = _rows(sample, separator, False)
     if column is None and len(rows[0]) == 1 and rows[0][0].lower() not in USUAL:
         return Table(separator)
-    if column is None and not set(USUAL) & set(rows[0]) and (found := _counted(rows, separator, sample[-1], path)):
+    if column is None and not set(USUAL) & set(rows[0]) and (found := _counted(rows, separator, _shown(sample), path)):
         return found
     return _chosen(rows[0], separator, column, path)
 
@@ -91,13 +91,14 @@ def text_table(sample: list[str], path: Path, column: str | None) -> Table:
     for separator in (s for s in found if s != ","):
         rows = _rows(sample, separator, True)
         named = all(row and _PICTURE.fullmatch(row[0].strip()) for row in rows)
-        if not named and (counted := _counted(rows, separator, sample[-1], path)):
+        if not named and (counted := _counted(rows, separator, _shown(sample), path)):
             return counted
         if separator == "\t" or (named and len(rows) > 1):
-            parts = " and ".join(f"--column {n} for '{printable(part[:30])}'" for n, part in enumerate(rows[-1][:4], 1))
+            seen = enumerate(rows[:2][-1][:4], 1)
+            parts = " and ".join(f"--column {n} for '{printable(part[:30])}'" for n, part in seen)
             raise WrongUse(
-                f"{path} has lines with a {_NAMES[separator]}, such as '{_shown(sample[-1])}': say which part is the "
-                f"word, {parts}, or --column {WHOLE_LINES} for whole lines."
+                f"{path} has lines with a {_NAMES[separator]}, such as '{_shown(sample)}': say which part is the word, "
+                f"{parts}, or --column {WHOLE_LINES} for whole lines."
             )
     return Table("")
 
@@ -106,7 +107,7 @@ def _rows(sample: list[str], separator: str, text: bool) -> list[list[str]]:
     return [row for row in divided(iter(sample), separator, text) if row and not isinstance(row, NoText)] or [[""]]
 
 
-def _counted(rows: list[list[str]], separator: str, line: str, path: Path) -> Table | None:
+def _counted(rows: list[list[str]], separator: str, shown: str, path: Path) -> Table | None:
     """The table of rows that are one word and numbers, as frequency lists are; None for others."""
     width, body = len(rows[0]), rows[1:] or rows
     if width < 2 or any(len(row) != width for row in rows):
@@ -124,14 +125,15 @@ def _counted(rows: list[list[str]], separator: str, line: str, path: Path) -> Ta
         return None
     more = f" --column {WHOLE_LINES} takes whole lines." if path.suffix == ".txt" else ""
     say = (
-        f"{path} has words with numbers, such as '{_shown(line)}': column {index + 1} is taken for the words"
+        f"{path} has words with numbers, such as '{shown}': column {index + 1} is taken for the words"
         f"{', the first line for a header' * header}, and the numbers are left out.{more}"
     )
     return Table(separator, index, header, say)
 
 
-def _shown(line: str) -> str:
-    return printable(line[:60].replace("\t", "<TAB>"))
+def _shown(sample: list[str]) -> str:
+    """A line, not the first if that may be a header."""
+    return printable(sample[:2][-1][:60].replace("\t", "<TAB>"))
 
 
 def _chosen(first: list[str], separator: str, column: str | None, path: Path) -> Table:

@@ -134,7 +134,7 @@ def _jsonl(path: Path, how: Reading) -> Iterator[str]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DptrError(f"{path} line {number} is not JSON: {error}.") from error
             if isinstance(row, dict):
                 name = name or chosen_column(list(row), None, path)

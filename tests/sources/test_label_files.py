@@ -124,6 +124,7 @@ def test_half_a_character_is_a_reason(crops):
     ("name", "content", "message"),
     [
         ("labels.json", "{", "is not JSON"),
+        ("labels.json", "[" * 100_000, "is not JSON"),
         ("labels.json", "[]", "is no object of pictures and labels"),
         ("labels.json", '{"img/1.png": {"polygons": []}}', "labels that are not text but dict"),
         ("metadata.jsonl", '{"file_name": "img/1.png"}\n', "line 1 has file_name: it needs file_name and text"),

@@ -85,6 +85,7 @@ def test_dataset_folder(tmp_path):
         ("w.csv", b"a,b\n1,2\n", {"column": "c"}, WrongUse, "there is no column 'c'"),
         ("w.csv", b"a,b\n1,2\n", {"column": "3"}, WrongUse, "has 2 columns, so there is no column 3"),
         ("w.jsonl", b'{"text": "a"}\n{', {}, DptrError, "line 2 is not JSON"),
+        ("w.jsonl", b"[" * 100_000, {}, DptrError, "line 1 is not JSON"),
         ("w.jsonl", b'{"text": "a"}\n{"word": "a"}\n', {}, WrongUse, "line 2 has no 'text'"),
         ("w.jsonl", b'{"text": ["a"]}\n', {}, WrongUse, "holds list, not text"),
         ("w.parquet", b"no parquet", {}, DptrError, "is not a Parquet file"),
