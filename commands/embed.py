@@ -8,6 +8,7 @@ import typer
 
 from cache.errors import DptrError, WrongUse
 from cache.files import plain_name
+from cache.report import printable
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
@@ -32,13 +33,16 @@ Layout = Annotated[
 ]
 Column = Annotated[
     str | None,
-    typer.Option(help="Column to read: its name, or its number from 1 if there is no header.", rich_help_panel=DATA),
+    typer.Option(
+        help="Column to read: its name, number from 1 (no header), or 0: whole lines.",
+        rich_help_panel=DATA,
+    ),
 ]
 DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
 
 
 def embed_text(
-    sources: Annotated[list[str], typer.Argument(help=".txt .csv .tsv .jsonl .parquet, an LMDB, or a dataset's name")],
+    sources: Annotated[list[str], typer.Argument(help=".txt .csv .tsv .jsonl .parquet, LMDBs, or a dataset's name")],
     corpus: Annotated[str, typer.Option(help="Corpus to add the labels to.", rich_help_panel=FIRST)],
     cache: CacheDir = DEFAULT_CACHE,
     model: Model = DEFAULT_MODEL,
@@ -66,7 +70,7 @@ def embed_text(
     from sources.words import Reading, words
 
     plain_name("corpus", corpus)
-    how = Reading(column, encoding, split)
+    how = Reading(column, encoding, split, say)
     labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode)
     if not len(labels):
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
@@ -115,7 +119,9 @@ def embed_images(
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {done.known:,} already there, "
         f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each"
     )
-    losses = "".join(f"\n  skipped: {name}: {reason}" for name, reason in list(done.skipped.items())[:5])
+    losses = "".join(
+        f"\n  skipped: {printable(name)}: {printable(reason)}" for name, reason in list(done.skipped.items())[:5]
+    )
     finish(text + losses, vars(done), as_json)
 
 

@@ -31,7 +31,7 @@ def words_as_set(source: str, split: str) -> Labelled:
     from sources.labelled import Labelled
     from sources.words import Reading, words
 
-    return Labelled(Path(source).name, list(words(source, Reading(split=split))), lambda _: b"")
+    return Labelled(Path(source).name, list(words(source, Reading(split=split, say=say))), lambda _: b"")
 
 
 def image_tower(

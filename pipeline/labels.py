@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from cache.errors import DptrError
 from sources.cleaning import MAX_LENGTH, clean, clean_unicode
+from sources.missing import NoText
 
 
 class Labels:
@@ -50,7 +51,9 @@ class Labels:
         for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
             self.read += 1
             label = self._clean(text)
-            if not label:
+            if isinstance(text, NoText):
+                self.dropped[text.why] += 1
+            elif not label:
                 self.dropped["empty" if not text.strip() else "without any ASCII character"] += 1
             elif len(label) > max_length:
                 self.dropped[f"longer than {max_length} characters"] += 1

@@ -107,7 +107,7 @@ def _decoded(
         for name, data in photos:
             tally.read += 1
             key = picture_key(data)
-            yield name, key, None if key in seen else data  # a picture seen before is not decoded again
+            yield name, key, None if data and key in seen else data  # a picture seen before is not decoded again
             seen.add(key)
 
     def make(one: tuple[str, bytes, bytes | None]) -> tuple[str, bytes, Tensor | str | None]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from cache.errors import WrongUse
@@ -24,6 +25,5 @@ def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
         return datasets.load_dataset(path, configuration or None, split=split, streaming=streaming)
     except Exception as error:  # the library raises a dozen kinds of error, from HTTP to YAML
         first_line = str(error).strip().split("\n")[0]
-        raise WrongUse(
-            f"there is no file or folder '{name}', and `datasets` cannot load it (split '{split}'): {first_line}"
-        ) from error
+        known = "dptr does not know the kind of" if Path(path).exists() else "there is no file or folder"
+        raise WrongUse(f"{known} '{name}', and `datasets` cannot load it (split '{split}'): {first_line}") from error

@@ -1,4 +1,4 @@
-"""Labelled word images: the field's LMDBs, folders with a labels.tsv, and `datasets`.
+"""Labelled word images: the field's LMDBs, lists of pictures with their labels, and `datasets`.
 
 All labels are read immediately. A picture is fetched when it is asked for, in any order and from any process.
 """
@@ -9,80 +9,77 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import DptrError, WrongUse
+from sources.files import files_below, read_picture
 from sources.hub import load_dataset
-from sources.lmdbs import is_lmdb, lmdb_key, lmdb_labels, lmdb_picture
+from sources.label_files import ENDINGS, USUAL_LISTS, labelled_files, list_in
+from sources.lmdbs import is_lmdb, lmdb_key, lmdb_labels, lmdb_picture, lmdb_samples
 from sources.photos import USUAL as PICTURES
 from sources.photos import picture_columns, picture_of
-from sources.words import USUAL as LABELS
-
-LABELS_FILE = "labels.tsv"  # lines of: file TAB label; files relative to the folder
+from sources.tables import USUAL as LABELS
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One set of word images. `picture(n)` is the encoded picture of labels[n], empty if there is none.
+    """One set of word images. `picture(n)` is the encoded picture of labels[n], empty or NoPicture if there is none.
 
-    `key(n)` is what the source calls it: a file, an LMDB's key, or else its number.
+    `key(n)` is what the source calls it: a file, an LMDB's key, or else its number. A label that cannot be read is
+    NoText. `missing` counts those that an LMDB says it has and has not.
     """
 
     name: str
     labels: list[str]
     picture: Callable[[int], bytes]
     key: Callable[[int], str] = str
+    missing: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def labelled(source: str, split: str = "train") -> list[Labelled]:
-    """The sets of a source: one, or every LMDB anywhere below a folder, named by its path.
+    """The sets of a source: one, or every LMDB and list of pictures anywhere below a folder, named by its path.
 
     Raises WrongUse for a source that does not exist or is of an unknown kind, DptrError for one that cannot be read.
     """
     path = Path(source)
     if is_lmdb(path):
         return [_lmdb(path, path.name)]
-    if (path / LABELS_FILE).is_file():
-        return [_folder(path)]
-    below = sorted(p.parent for p in path.rglob("data.mdb")) if path.is_dir() else []
-    if below:
-        return [_lmdb(p, p.relative_to(path).as_posix()) for p in below]
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        raise WrongUse(f"{path} holds no word images: use an LMDB, a folder of LMDBs, or one with a {LABELS_FILE}.")
-    if path.is_file() and path.suffix != ".parquet":
-        raise WrongUse(f"{path} holds no word images: use an LMDB, a folder with a {LABELS_FILE}, or a dataset.")
+    if path.is_file() and path.suffix.lower() in ENDINGS:
+        return [_listed(path, path.stem)]
+    if path.is_dir():
+        if listed := list_in(path) or list_in(path / split):
+            return [_listed(listed, path.name)]
+        if below := _below(path):
+            return below
+        if not any(file.suffix == ".parquet" for file in files_below(path)):
+            lists = [file.name for file in sorted(path.iterdir()) if file.suffix.lower() in ENDINGS]
+            hint = f"name its list of labels, such as {path / lists[0]}" if lists else "use an LMDB, a folder of them"
+            raise WrongUse(f"{path} holds no word images: {hint}, or a folder with one called {USUAL_LISTS[0]}.")
+    elif path.exists() and path.suffix != ".parquet":
+        raise WrongUse(f"{path} holds no word images: use an LMDB, a list of pictures with labels, or a dataset.")
     return [_dataset(source, split)]
+
+
+def _below(folder: Path) -> list[Labelled]:
+    """The LMDBs anywhere below a folder, or else the lists."""
+    places = sorted({file.parent for file in files_below(folder)})
+    named = {place: place.relative_to(folder).as_posix() for place in places}
+    return [_lmdb(place, name) for place, name in named.items() if is_lmdb(place)] or [
+        _listed(file, name) for place, name in named.items() if (file := list_in(place))
+    ]
 
 
 def _lmdb(path: Path, name: str) -> Labelled:
     labels = list(lmdb_labels(path))
     if not labels:
-        raise DptrError(f"the LMDB {path} says that it has no samples (num-samples): it is not one of word images.")
-    return Labelled(name, labels, lambda n: lmdb_picture(path, n + 1), lambda n: lmdb_key(n + 1))
+        raise DptrError(f"the LMDB {path} has no samples (num-samples, image-000000001): it is not one of word images.")
+    picture, key = (lambda n: lmdb_picture(path, n + 1)), (lambda n: lmdb_key(n + 1))
+    return Labelled(name, labels, picture, key, missing=lmdb_samples(path)[1])
 
 
-def _folder(path: Path) -> Labelled:
-    names, labels = [], []
-    file = path / LABELS_FILE
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DptrError(f"{file} cannot be read as UTF-8: {error}.") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            name, tab, label = line.partition("\t")
-            if not tab:
-                raise DptrError(f"{file} line {number} has no tab: each line is a file, a tab, and its label.")
-            names.append(name)
-            labels.append(label)
-
-    def picture(n: int) -> bytes:
-        try:
-            return (path / names[n]).read_bytes()
-        except OSError:
-            return b""
-
-    return Labelled(path.name, labels, picture, names.__getitem__)
+def _listed(file: Path, name: str) -> Labelled:
+    paths, names, labels = labelled_files(file)
+    return Labelled(name, labels, lambda n: read_picture(paths[n]), names.__getitem__)
 
 
 def _dataset(source: str, split: str) -> Labelled:

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import DptrError
+from cache.report import printable
+from sources.files import LARGEST, TOO_LARGE
+from sources.missing import NoPicture, NoText
 
 
 def is_lmdb(path: Path) -> bool:
@@ -13,31 +16,41 @@ def is_lmdb(path: Path) -> bool:
     return (path / "data.mdb").is_file()
 
 
-def lmdb_samples(path: Path) -> int:
-    """The number of entries that the LMDB says it has."""
-    with _reading(path) as (_, samples):
-        return samples
+def lmdb_samples(path: Path) -> tuple[int, int]:
+    """The number of entries up to the last one that is there, and of those that the LMDB says it has beyond it."""
+    with _reading(path) as (transaction, said):
+        last = min(said, max(_last(transaction, b"image-"), _last(transaction, b"label-")))
+        return last, said - last
 
 
-def lmdb_labels(path: Path) -> Iterator[str]:
-    """All labels in order; empty for an entry without one."""
-    with _reading(path) as (transaction, samples):
+def lmdb_labels(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """All labels in order: empty for an entry without one, NoText for one that is not in the encoding."""
+    samples, _ = lmdb_samples(path)
+    with _reading(path) as (transaction, _):
         for number in range(1, samples + 1):
-            yield (transaction.get(b"label-%09d" % number) or b"").decode("utf-8", "replace")
+            try:
+                yield bytes(transaction.get(b"label-%09d" % number) or b"").decode(encoding)
+            except UnicodeDecodeError:
+                yield NoText(f"that are not {encoding.upper()}")
 
 
 def lmdb_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(key, encoded picture) in order; an entry without one gives empty bytes."""
-    with _reading(path) as (transaction, samples):
-        for number in range(1, samples + 1):
-            key = lmdb_key(number)
-            yield key, bytes(transaction.get(key.encode()) or b"")
+    """(key, encoded picture) in order: empty for an entry without one, and one NoPicture for all beyond the last."""
+    samples, missing = lmdb_samples(path)
+    for number in range(1, samples + 1):
+        yield lmdb_key(number), lmdb_picture(path, number)
+    if missing:
+        yield (
+            f"{lmdb_key(samples + 1)} and on",
+            NoPicture(f"the LMDB says that it has {missing:,} more, which are not there"),
+        )
 
 
 def lmdb_picture(path: Path, number: int) -> bytes:
     """The encoded picture of entry `number`, from 1; empty if there is none. For any process, in any order."""
     with _reading(path) as (transaction, _):
-        return bytes(transaction.get(lmdb_key(number).encode()) or b"")
+        data = transaction.get(lmdb_key(number).encode()) or b""
+        return TOO_LARGE if len(data) > LARGEST else bytes(data)
 
 
 def lmdb_key(number: int) -> str:
@@ -68,8 +81,27 @@ def _reading(path: Path) -> Iterator[tuple[Any, int]]:
                 )
             _OPENED[key] = opened
         with _OPENED[key].begin() as transaction:
-            yield transaction, int(transaction.get(b"num-samples") or 0)
+            yield transaction, _said(path, bytes(transaction.get(b"num-samples") or b"0"))
     except lmdb.Error as error:
         raise DptrError(f"the LMDB {path} cannot be read: {error}.") from error
     except OSError as error:
         raise DptrError(f"the LMDB {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _said(path: Path, number: bytes) -> int:
+    try:
+        return max(0, int(number))
+    except ValueError:
+        shown = printable(number[:40].decode("latin-1"))
+        raise DptrError(f"the LMDB {path} has num-samples '{shown}', which is no number: make it again.") from None
+
+
+def _last(transaction: Any, prefix: bytes) -> int:
+    """The highest number of the keys that begin with `prefix`; 0 if there are none."""
+    with transaction.cursor() as cursor:
+        beyond = cursor.set_range(prefix + b":")  # the character after 9
+        if not (cursor.prev() if beyond else cursor.last()):
+            return 0
+        key = bytes(cursor.key())
+    digits = key.removeprefix(prefix)
+    return int(digits) if key.startswith(prefix) and digits.isdigit() else 0

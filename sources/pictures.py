@@ -9,6 +9,8 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
+from sources.missing import NoPicture
+
 # What `decode` does, for banks to say how their pictures were decoded: whatever changes a pixel changes this.
 DECODING = "turned as EXIF says, transparency over white, deep grey scaled to 8 bit"
 FORMATS = ("PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # and JPEG; none that starts a program
@@ -37,7 +39,7 @@ def decode(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
     height), of the picture turned, allows that: then most of its data is not even transformed.
     """
     if not data:
-        raise ValueError("it is empty or may not be read")
+        raise ValueError(data.why if isinstance(data, NoPicture) else "it is empty")
     if PILLOWS not in warnings.filters:  # of tags that nobody reads, and of sizes, which are looked at below
         warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

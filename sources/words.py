@@ -15,20 +15,28 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from cache.errors import DptrError, WrongUse
+from sources.files import files_below
 from sources.hub import load_dataset
-from sources.lmdbs import is_lmdb, lmdb_labels
+from sources.lines import LONGEST_LINE, TOO_LONG, lines, sampled
+from sources.lmdbs import is_lmdb, lmdb_labels, lmdb_samples
+from sources.missing import NoText, whole
+from sources.tables import SAMPLE, Table, chosen_column, table_of, text_table
 
-USUAL = ("text", "label", "word", "words", "labels")  # columns that need no --column, in order of preference
-LONGEST_LINE = 1 << 20  # characters; the rest counts as another line, so that no file can fill the memory
+BATCH_BYTES = 64 << 20  # of a Parquet file, in memory at a time
+csv.field_size_limit(LONGEST_LINE)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a source: the column (a name, or a number from 1), the encoding, and the split of a dataset."""
+    """How to read a source: the column (a name, or a number from 1), the encoding, and the split of a dataset.
+
+    `say` is told how a source was understood, where that is not plain.
+    """
 
     column: str | None = None
     encoding: str = "utf-8-sig"
     split: str = "train"
+    say: Callable[[str], None] = lambda _: None
 
 
 def words(source: str, how: Reading) -> Iterator[str]:
@@ -44,8 +52,12 @@ def words(source: str, how: Reading) -> Iterator[str]:
     path = Path(source)
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path  # words.txt for words.txt.gz
     read = READERS.get(plain.suffix.lower())
-    if is_lmdb(path):
-        yield from lmdb_labels(path)
+    lmdbs = [path] if is_lmdb(path) else _lmdbs_below(path)
+    if lmdbs:
+        for one in lmdbs:
+            if missing := lmdb_samples(one)[1]:
+                how.say(f"the LMDB {one} says that it has {missing:,} more samples, which are not there.")
+            yield from lmdb_labels(one, how.encoding.removesuffix("-sig"))
     elif read and path.is_file():
         try:
             yield from read(path, how)
@@ -61,12 +73,16 @@ def words(source: str, how: Reading) -> Iterator[str]:
     elif path.is_file():
         kinds = f"{', '.join(READERS)}, the same with {', '.join(COMPRESSED)}"
         raise WrongUse(f"{path} is of an unknown kind: use {kinds}, an LMDB, or the name of a dataset.")
-    elif read:
-        raise WrongUse(f"there is no file {path}.")
+    elif read and not path.is_dir():
+        raise WrongUse(f"{path} is a device or a pipe." if path.exists() else f"there is no file {path}.")
     else:
         dataset = load_dataset(source, how.split)
-        name = _choose(dataset.column_names or [], how.column, source)
+        name = chosen_column(dataset.column_names or [], how.column, source)
         yield from (_text(row[name], source, name) for row in dataset.select_columns([name]))
+
+
+def _lmdbs_below(path: Path) -> list[Path]:
+    return [file.parent for file in files_below(path) if file.name == "data.mdb"] if path.is_dir() else []
 
 
 def _zstandard(path: Path) -> Any:
@@ -83,70 +99,45 @@ COMPRESSED: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _open(path: Path, how: Reading, newline: str | None = None) -> TextIO:
+def _open(path: Path, how: Reading) -> TextIO:
     unpack = COMPRESSED.get(path.suffix.lower())
     if not unpack:
-        return path.open(encoding=how.encoding, newline=newline)
-    return TextIOWrapper(cast(Any, unpack(path)), how.encoding, newline=newline)
+        return path.open(encoding=how.encoding, newline="\n")
+    return TextIOWrapper(cast(Any, unpack(path)), how.encoding, newline="\n")
 
 
-def _txt(path: Path, how: Reading) -> Iterator[str]:
-    with _open(path, how) as file:
-        lines = iter(partial(file.readline, LONGEST_LINE), "")
-        yield from (line.rstrip("\n") for line in lines)
+def _divided(understand: Callable[[list[str], Path, str | None], Table]) -> Callable[[Path, Reading], Iterator[str]]:
+    """A reader of lines, which `understand` says how to divide."""
 
-
-class _Unquoted(csv.excel_tab):
-    quoting = csv.QUOTE_NONE
-
-
-def _table(separator: str) -> Callable[[Path, Reading], Iterator[str]]:
     def read(path: Path, how: Reading) -> Iterator[str]:
-        with _open(path, how, newline="") as file:
-            # words in a TSV may contain quotation marks; only CSV has a rule for quoting
-            dialect: type[csv.Dialect] = csv.excel if separator == "," else _Unquoted
-            rows = csv.reader(file, dialect)
+        with _open(path, how) as file:
+            sample, every = sampled(lines(file), SAMPLE)
+            plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
             try:
-                first = next(rows, None)
-                if first is None:
-                    return
-                index, header = _column_number(first, how.column, path)
-                for row in rows if header else _again(first, rows):
-                    yield row[index] if index < len(row) else ""
+                table = understand(sample or [""], plain, how.column)
+                if table.say:
+                    how.say(table.say)
+                yield from table.words(every, plain)
             except csv.Error as error:
-                raise DptrError(f"{path} line {rows.line_num}: {error}.") from error
+                raise DptrError(f"{path} is no table: {error}.") from error
 
     return read
-
-
-def _again(first: list[str], rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rows
-
-
-def _column_number(first: list[str], column: str | None, path: Path) -> tuple[int, bool]:
-    """The index of the field that holds the word, and whether the first row is a header."""
-    if column is not None and column.isdecimal() and column not in first:
-        if not 1 <= int(column) <= len(first):
-            raise WrongUse(f"{path} has {len(first)} columns, so there is no column {column}.")
-        return int(column) - 1, False
-    if column is None and len(first) == 1 and first[0].lower() not in USUAL:
-        return 0, False
-    return first.index(_choose(first, column, path)), True
 
 
 def _jsonl(path: Path, how: Reading) -> Iterator[str]:
     with _open(path, how) as file:
         name = how.column
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(lines(file), 1):
+            if isinstance(line, NoText):
+                yield line
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DptrError(f"{path} line {number} is not JSON: {error}.") from error
             if isinstance(row, dict):
-                name = name or _choose(list(row), None, path)
+                name = name or chosen_column(list(row), None, path)
                 if name not in row:
                     raise WrongUse(f"{path} line {number} has no '{name}': it has {', '.join(row) or 'nothing'}.")
                 row = row[name]
@@ -158,37 +149,43 @@ def _parquet(path: Path, how: Reading) -> Iterator[str]:
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
-        name = _choose(file.schema_arrow.names, how.column, path)
-        for batch in file.iter_batches(columns=[name]):
-            yield from (_text(value, path, name) for value in batch.column(0).to_pylist())
+        with parquet.ParquetFile(path) as file:
+            name = chosen_column(file.schema_arrow.names, how.column, path)
+            kind, size = file.schema_arrow.field(name).type, _bytes_of(file.metadata, name)
+            rows = max(1, min(65536, BATCH_BYTES * file.metadata.num_rows // max(1, size)))
+        text = [name] if pa.types.is_string(kind) or pa.types.is_binary(kind) else None
+        # as a dictionary, a long value that every row repeats is in memory once
+        with parquet.ParquetFile(path, read_dictionary=text) as file:
+            for batch in file.iter_batches(rows, columns=[name]):
+                column = batch.column(0)
+                if text:
+                    places, values = column.indices.to_pylist(), column.dictionary
+                    yield from (_text(None if n is None else values[n].as_py(), path, name) for n in places)
+                else:
+                    yield from (_text(value.as_py(), path, name) for value in column)
     except pa.ArrowInvalid as error:
         raise DptrError(f"{path} is not a Parquet file: {error}.") from error
 
 
+def _bytes_of(metadata: Any, name: str) -> int:
+    """How many bytes a column of a Parquet file says it has once it is unpacked."""
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == name)
+
+
 READERS: dict[str, Callable[[Path, Reading], Iterator[str]]] = {
-    ".txt": _txt,
-    ".csv": _table(","),
-    ".tsv": _table("\t"),
+    ".txt": _divided(text_table),
+    ".csv": _divided(partial(table_of, separator=",")),
+    ".tsv": _divided(partial(table_of, separator="\t")),
     ".jsonl": _jsonl,
     ".parquet": _parquet,
 }
-
-
-def _choose(names: list[str], column: str | None, source: str | Path) -> str:
-    """The column to read: the one asked for, one of the usual names, or the only column."""
-    if column in names:
-        return str(column)
-    usual = [u for u in USUAL if u in names]
-    if column is None and (usual or len(names) == 1):
-        return (usual or names)[0]
-    hint = f"there is no column '{column}'." if column else "which column holds the words?"
-    raise WrongUse(f"{source} has the columns {', '.join(names)}: {hint} Use --column NAME, or a number from 1.")
 
 
 def _text(value: Any, source: str | Path, where: str) -> str:
     if value is None:
         return ""
     if isinstance(value, str | int | float):
-        return str(value)
+        return whole(str(value)) if len(str(value)) <= LONGEST_LINE else NoText(TOO_LONG)
     raise WrongUse(f"{source} ({where}) holds {type(value).__name__}, not text: choose another --column.")

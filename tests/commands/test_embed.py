@@ -77,6 +77,8 @@ def test_help_loads_nothing_heavy():
     [
         (["embed-text", "none.txt", "--corpus", "x"], 2, "there is no file none.txt"),
         (["embed-text", "empty.txt", "--corpus", "x"], 1, "no usable word in empty.txt"),
+        (["embed-text", "counts.txt", "--corpus", "x"], 1, "column 1 is taken for the words"),
+        (["embed-text", "gt.txt", "--corpus", "x"], 2, "say which part is the word"),
         (["embed-text", "words.txt"], 2, "--corpus"),
         (["embed-text", "words.txt", "--corpus", "../x", *SMALL], 2, "cannot name a corpus"),
         (["embed-text", "words.txt", "--corpus", "x", "--model", "nope"], 2, "open_clip has no model 'nope'"),
@@ -99,6 +101,8 @@ def test_help_loads_nothing_heavy():
 )
 def test_what_a_person_gets_wrong_is_one_sentence(work, arguments, code, message):
     (work / "empty.txt").write_text("\n\n")
+    (work / "counts.txt").write_text("x" * 30 + "\t5\n")
+    (work / "gt.txt").write_text("1.png\tHello\n")
     (work / "nothing").mkdir(exist_ok=True)
     done = run(*arguments, cwd=work)
     assert done.returncode == code, done.stderr

@@ -43,7 +43,7 @@ def work(tmp_path_factory):
 
 def test_evaluation_of_a_fine_tuned_run(work):
     out = done("evaluate", "fine", cwd=work)  # on its own --val
-    assert "val: 1 left out: it is empty" in out
+    assert "val: 1 left out: there is no such file" in out
     assert "misread words: fine/errors.html" in out
     assert "<html" in (work / "fine" / "errors.html").read_text()
     found = json.loads(

@@ -18,6 +18,7 @@ from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from pipeline.picture_shards import Tally, embed_into
 from sources.labelled import Labelled
+from sources.missing import NoPicture
 from sources.pictures import decode
 from tests.helpers.files import file_size_limit
 from tests.helpers.pictures import picture
@@ -48,9 +49,11 @@ def test_features_are_the_encoders_in_the_order_of_the_source(tmp_path, encoder,
 
 def test_unreadable_pictures_are_named_and_do_not_stop_the_run(tmp_path, encoder, say):
     bad = {"empty.jpg": b"", "text.png": b"hello", "cut.png": picture(9)[:200], "empty-too.jpg": b""}
+    bad |= {"zero.png": NoPicture("it is a device"), "gone.png": NoPicture("there is no such file")}
     found = [("first.png", b"x"), *pictures([1]), *bad.items(), *pictures([2, 1])]
     done = embed_images(tmp_path, encoder, found, len(found), "noise", say)
-    assert (done.read, done.new, done.known) == (8, 2, 1)
+    assert (done.read, done.new, done.known) == (10, 2, 1)
+    assert [done.skipped[name] for name in ("zero.png", "gone.png")] == ["it is a device", "there is no such file"]
     assert list(done.skipped) == ["first.png", *bad]
     assert open_space(tmp_path).bank("noise").skipped() == done.skipped
 

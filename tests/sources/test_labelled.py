@@ -5,9 +5,11 @@ import multiprocessing
 import pytest
 
 from cache.errors import DptrError, WrongUse
+from models.charset import Charset
 from sources.labelled import labelled
 from tests.helpers.lmdbs import write_lmdb
 from tests.helpers.pictures import picture
+from train.data.crops import usable
 
 
 def check(one, labels, pictures):
@@ -54,8 +56,8 @@ def test_folder_with_a_list(tmp_path):
     (one,) = labelled(str(tmp_path))
     check(one, ["Hello\tWorld", "đường"], [picture(1), b""])
     assert [one.key(n) for n in range(2)] == ["x/1.png", "missing.png"]
-    (tmp_path / "labels.tsv").write_text("x/1.png Hello\n")
-    with pytest.raises(DptrError, match="line 1 has no tab"):
+    (tmp_path / "labels.tsv").write_text("x/1.png\tHello\nx/1.png Hello\n")
+    with pytest.raises(DptrError, match="line 2 has no tab"):
         labelled(str(tmp_path))
 
 
@@ -84,6 +86,33 @@ def test_lmdb_that_was_cut_off_is_named(tmp_path):
     data.write_bytes(data.read_bytes()[:200_000])
     with pytest.raises(DptrError, match="is cut off: it has 200,000 of"):
         labelled(str(tmp_path / "set"))
+
+
+def test_lmdb_that_claims_more_than_it_has(tmp_path):
+    write_lmdb(tmp_path / "set", ["a", "b"], [picture(0), picture(1)], samples=b"1000000000")
+    (one,) = labelled(str(tmp_path / "set"))
+    check(one, ["a", "b"], [picture(0), picture(1)])
+    assert usable([one], Charset(), 25).dropped == {"that the LMDB says it has, and has not": 999_999_998}
+    write_lmdb(tmp_path / "bad", ["a"], [picture(0)], samples=b"a\x1bbc")
+    with pytest.raises(DptrError, match=r"has num-samples 'a\\x1bbc', which is no number"):
+        labelled(str(tmp_path / "bad"))
+
+
+def test_labels_that_are_not_utf8_are_counted(tmp_path):
+    write_lmdb(tmp_path / "set", [b"CAF\xc9", "Café"], [picture(0), picture(1)])
+    (one,) = labelled(str(tmp_path / "set"))
+    crops = usable([one], Charset("Cafe\u0301é"), 25)
+    assert (crops.labels, crops.dropped) == (["Café"], {"that are not UTF-8": 1})
+
+
+def test_lmdbs_behind_links(tmp_path):
+    work = tmp_path / "work"
+    (work / "a").mkdir(parents=True)
+    write_lmdb(work / "a" / "here", ["here"], [picture(0)])
+    write_lmdb(tmp_path / "far", ["far"], [picture(1)])
+    (work / "b").symlink_to(tmp_path / "far")
+    (work / "a" / "loop").symlink_to(work)
+    assert [(one.name, one.labels) for one in labelled(str(work))] == [("a/here", ["here"]), ("b", ["far"])]
 
 
 def test_what_holds_no_word_images_is_said(tmp_path):

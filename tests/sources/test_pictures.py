@@ -17,6 +17,7 @@ from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from sources import pictures
 from sources.labelled import Labelled
+from sources.missing import NoPicture
 from sources.pictures import decode
 from tests.helpers.pictures import picture
 from tests.train.reading.test_read import save, tiny
@@ -191,6 +192,7 @@ def test_floats_that_are_no_numbers_are_drawn():
     ("data", "reason"),
     [
         (b"", "it is empty"),
+        (NoPicture("there is no such file"), "there is no such file"),
         (b"hello", "it is not a picture"),
         (encoded(Image.new("RGB", (5, 4)), "EPS"), "it is not a picture"),  # opening it would start Ghostscript
         (picture(1)[:300], "it is damaged"),
@@ -235,6 +237,13 @@ def test_pictures_beyond_all_measure_are_refused(monkeypatch):
     assert decode(picture(1, kind="JPEG"), (5, 6)).size == (5, 6)
     with pytest.raises(ValueError, match="it has too many pixels"):
         decode(encoded(Image.new("L", (40, 48)), "JPEG", progressive=True), (5, 6))  # is kept whole while it shrinks
+
+
+def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded():
+    data = encoded(Image.new("1", (13000, 13000)))
+    assert len(data) < 40_000
+    with pytest.raises(ValueError, match="it has too many pixels"):
+        decode(data, (224, 224))
 
 
 def test_a_photograph_of_200_megapixels_comes_at_an_eighth():

@@ -1,12 +1,14 @@
 """Words come out of every kind of source; what is wrong with a source is said in one sentence."""
 
 import json
+import tracemalloc
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from cache.errors import DptrError, WrongUse
+from pipeline.labels import collect
 from sources.words import Reading, words
 from tests.helpers.lmdbs import write_lmdb
 
@@ -83,6 +85,7 @@ def test_dataset_folder(tmp_path):
         ("w.csv", b"a,b\n1,2\n", {"column": "c"}, WrongUse, "there is no column 'c'"),
         ("w.csv", b"a,b\n1,2\n", {"column": "3"}, WrongUse, "has 2 columns, so there is no column 3"),
         ("w.jsonl", b'{"text": "a"}\n{', {}, DptrError, "line 2 is not JSON"),
+        ("w.jsonl", b"[" * 100_000, {}, DptrError, "line 1 is not JSON"),
         ("w.jsonl", b'{"text": "a"}\n{"word": "a"}\n', {}, WrongUse, "line 2 has no 'text'"),
         ("w.jsonl", b'{"text": ["a"]}\n', {}, WrongUse, "holds list, not text"),
         ("w.parquet", b"no parquet", {}, DptrError, "is not a Parquet file"),
@@ -150,6 +153,103 @@ def test_compressed_file_cut_short_is_one_sentence(tmp_path, kind):
         read(path)
 
 
-def test_line_without_end_does_not_fill_the_memory(tmp_path):
+LONG = "in a line longer than 1,048,576 characters"
+
+
+def reasons(path, **how):
+    return [getattr(word, "why", word) for word in words(str(path), Reading(**how))]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("w.txt", "a\n", "\nb\n"),
+        ("w.txt.gz", "a\n", "\nb\n"),
+        ("w.csv", "word,n\na,1\n", ",2\nb,3\n"),
+        ("w.tsv", "word\tn\na\t1\n", "\t2\nb\t3\n"),
+        ("w.jsonl", '"a"\n', '\n"b"\n'),
+        ("w.jsonl.gz", '"a"\n', '\n"b"\n'),
+    ],
+)
+def test_line_that_is_too_long_is_a_reason_and_never_in_memory(tmp_path, name, before, after):
+    text = (before + "x" * (40 << 20) + after).encode()
+    (tmp_path / name).write_bytes(pack(text, ".gz") if name.endswith(".gz") else text)
+    assert peak(lambda: reasons(tmp_path / name)) < 20 << 20
+    assert reasons(tmp_path / name) == ["a", LONG, "b"]
+
+
+def test_line_without_end_is_one_reason(tmp_path):
     (tmp_path / "w.txt").write_text("x" * (5 << 20))
-    assert [len(line) for line in read(tmp_path / "w.txt")] == [1 << 20] * 5
+    assert reasons(tmp_path / "w.txt") == [LONG]
+
+
+def peak(run):
+    """The most memory in bytes that `run` has had from Python's allocator."""
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_parquet_that_unfolds_to_gigabytes(tmp_path):
+    """100,000 rows of one long value, in a few hundred bytes."""
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 100_000]))
+    path = tmp_path / "w.parquet"
+    parquet.write_table(pa.table({"text": long.slice(0, 20_000)}), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 1000
+    before, most = pa.total_allocated_bytes(), 0
+    for number, word in enumerate(words(str(path), Reading())):
+        assert len(word) == 100_000
+        most = max(most, pa.total_allocated_bytes() - before) if number % 1000 == 0 else most
+    assert number == 19_999
+    assert most < 64 << 20  # of 2 GB
+    parquet.write_table(pa.table({"text": ["a", None, "b", "a"]}), path)
+    assert read(path) == ["a", "", "b", "a"]
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    expected = ["a\u2028b", "c\x85d", "e\x0bf", "g\rh"]
+    (tmp_path / "w.txt").write_bytes("\r\n".join(expected).encode())
+    assert read(tmp_path / "w.txt") == expected
+
+
+def test_half_a_character_is_a_reason(tmp_path):
+    (tmp_path / "w.jsonl").write_text('{"text": "a\\ud800"}\n{"text": "\\ud83d\\ude00"}\n')
+    assert reasons(tmp_path / "w.jsonl") == ["with half a character (a lone surrogate)", "\U0001f600"]
+    for keep in (True, False):
+        labels = collect(words(str(tmp_path / "w.jsonl"), Reading()), keep_unicode=keep)
+        assert labels.dropped["with half a character (a lone surrogate)"] == 1
+        assert sum(labels.dropped.values()) + len(labels) == labels.read == 2
+
+
+def test_lmdb_labels_in_another_encoding(tmp_path):
+    write_lmdb(tmp_path / "set", [b"CAF\xc9", b"street"])
+    assert reasons(tmp_path / "set") == ["that are not UTF-8", "street"]
+    assert read(tmp_path / "set", encoding="latin-1") == ["CAFÉ", "street"]
+
+
+def test_lmdb_that_claims_more_than_it_has(tmp_path):
+    said = []
+    write_lmdb(tmp_path / "set", ["a", None, "b"], samples=b"4000000000")
+    assert read(tmp_path / "set", say=said.append) == ["a", "", "b"]
+    assert "says that it has 3,999,999,997 more samples, which are not there" in said[0]
+    write_lmdb(tmp_path / "bad", ["a"], samples=b"abc")
+    with pytest.raises(DptrError, match="has num-samples 'abc', which is no number"):
+        read(tmp_path / "bad")
+
+
+def test_folder_of_lmdbs(tmp_path):
+    for name, label in (("b/set", "b"), ("a", "a")):
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_lmdb(tmp_path / "all" / name, [label])
+    write_lmdb(tmp_path / "far", ["c"])
+    (tmp_path / "all" / "c").symlink_to(tmp_path / "far")
+    assert read(tmp_path / "all") == ["a", "b", "c"]
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    (tmp_path / "w.txt").symlink_to("/dev/zero")
+    with pytest.raises(WrongUse, match=r"w\.txt is a device or a pipe"):
+        read(tmp_path / "w.txt")

@@ -12,6 +12,7 @@ from cache.report import counts
 from models.charset import Charset
 from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
+from sources.missing import NoText
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: 
     dropped: Counter[str] = Counter()
     folding = clean if charset.characters.isascii() else clean_unicode
     for which, one in enumerate(sets):
+        dropped += Counter({"that the LMDB says it has, and has not": one.missing})
         for number, text in enumerate(one.labels):
             label = folding(text)
             label = charset.fold(label) if strict else label
-            if not label:
+            if isinstance(text, NoText):
+                dropped[text.why] += 1
+            elif not label:
                 dropped["without any ASCII character" if text.strip() else "without a label"] += 1
             elif len(label) > max_length:
                 dropped[f"longer than {max_length} characters"] += 1

@@ -18,6 +18,7 @@ from cache.errors import WrongUse
 from models.device import choose_device
 from models.image_encoder import ImageEncoder, Pair, stretched
 from sources.ahead import mapped_ahead
+from sources.missing import NoPicture
 from sources.photos import photo_count, photos
 from sources.pictures import decode
 from train.run import load_recogniser, zero_label_recogniser
@@ -96,7 +97,7 @@ def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _given(source: str) -> Iterator[tuple[str, bytes]]:
-    """The pictures of one source with their paths; at least one for a file; empty bytes if permission is denied."""
+    """The pictures of one source with their paths; at least one for a file; NoPicture if permission is denied."""
     none = os.path.isfile(source)
     try:
         for name, data in photos(source):
@@ -104,7 +105,7 @@ def _given(source: str) -> Iterator[tuple[str, bytes]]:
             itself = os.path.isfile(source) and os.path.basename(source) == name
             yield source if itself else os.path.join(source, name), data
     except PermissionError:
-        yield source, b""
+        yield source, NoPicture("it may not be read")
         return
     if none:  # an archive without pictures, or a file of zeros, which passes for one: report it either way
         yield source, b"no picture"

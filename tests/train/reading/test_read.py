@@ -101,7 +101,7 @@ def test_broken_pictures_among_good_ones(run, folder, monkeypatch):
     readings = read(run, named)
     assert [r.image for r in readings] == named
     problems = [r.problem for r in readings]
-    assert problems[0] == "it is empty or may not be read"
+    assert problems[0] == "it is empty"
     assert problems[2] == "it is not a picture"
     assert problems[3].startswith("it is damaged (")
     assert [readings[1].text, readings[4].text] == [alone(tiny(), picture(n))[0] for n in (1, 4)]
@@ -170,7 +170,7 @@ def test_what_may_not_be_read_is_a_problem(run, folder, monkeypatch):
 
     monkeypatch.setattr(stage, "photos", refuse)
     (reading,) = read(run, [str(folder / "b.png")])
-    assert (reading.text, reading.problem) == (None, "it is empty or may not be read")
+    assert (reading.text, reading.problem) == (None, "it may not be read")
 
 
 def test_runs_that_cannot_read(run, folder, tmp_path):
