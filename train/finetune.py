@@ -101,6 +101,12 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     run = Recorder(options.out, config, options.resume)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
+    for name, crops in (("training", training), ("validation", val)):
+        if crops.folded:
+            say(
+                f"{crops.folded:,} {name} labels lose or change characters that are not ASCII, as é becomes e: to keep "
+                "them, pre-train with a --charset file that has them"
+            )
     _describe(options, recogniser, training, val, pace, say)
     workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)

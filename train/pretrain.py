@@ -64,7 +64,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             f"a --batch of {options.batch} cannot be split evenly among {ranks.size} ranks: choose a multiple."
         )
     space = open_space(options.cache, options.space)
-    charset = Charset(characters(options.charset))
+    charset = Charset(characters(options.charset, options.space_char))
     words, dropped = read_words(space, options.corpus, charset, kind.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):

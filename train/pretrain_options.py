@@ -22,7 +22,13 @@ class PretrainOptions:
 
     cache: Path = option("Cache folder.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
     space: str | None = option("Space, if the cache has several: its name or the start of it.", DATA, None)
-    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that lists them.", DATA, "94")
+    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file with one a line.", DATA, "94")
+    space_char: bool = option(
+        "Add the space after the charset's last character, as PaddleOCR's use_space_char.",
+        DATA,
+        False,
+        flag="--space-char",
+    )
     held_out: float = option("Fraction of words to hold out from training, by a hash of the word.", DATA, 0.05)
 
     steps: int | None = option("Number of steps, instead of --epochs.", LENGTH, None, instead="epochs")

@@ -184,6 +184,13 @@ def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material,
         finetune(replace(options, out=options.out.with_name("other")), nothing, say)
 
 
+def test_labels_that_an_ascii_charset_changes_are_counted(options, material, say):
+    accented = Labelled("accented", [*NUMBERS, "1é", "2é", "汉3"], lambda n: drawn("10"))
+    finetune(replace(options, steps=1), replace(material, train=[[accented]]), say)
+    assert any("3 training labels lose or change characters that are not ASCII" in line for line in say.lines)
+    assert not any("validation labels" in line for line in say.lines)
+
+
 def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch, tmp_path):
     """Its tokens come from the cache, and reading from them gives the same as reading from pictures."""
     import shutil

@@ -25,6 +25,7 @@ def test_labels_are_cleaned_and_losses_counted():
     crops = usable([a_set("a", labels)], Charset(), 25)
     assert crops.labels == ["Man", "Cafe", "$4"]
     assert crops.numbers.tolist() == [0, 1, 6]
+    assert crops.folded == 1  # Café
     assert crops.dropped == {"without a label": 2, "without any ASCII character": 1, "longer than 25 characters": 1}
     small = usable([a_set("a", labels)], Charset(CHARACTERS_36), 25)
     assert small.labels == ["man", "cafe"]
@@ -37,6 +38,7 @@ def test_labels_are_cleaned_and_losses_counted():
 def test_unicode_charset_folds_nothing_to_ascii():
     crops = usable([a_set("vi", ["đường phố", "Cafe\u0301", "abc"])], Charset("đườngphốCaféabc"), 25)
     assert crops.labels == ["đườngphố", "Café", "abc"]
+    assert crops.folded == 0
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 7), st.floats(0, 3), st.integers(0, 9))
