@@ -303,3 +303,25 @@ def test_unequal_widths_are_bridged():
 def test_damaged_picture_of_a_set_is_listed_by_evaluation(trained):
     with pytest.raises(DptrError, match="no picture of bad could be read"):
         evaluate_crops(trained[0], [Labelled("bad", ["a"], lambda _: picture(0)[:40])], device="cpu")
+
+
+class Program:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize("inside", [Program(), torch.nn.Linear(1, 1), print, b"no checkpoint"])
+def test_checkpoint_that_hides_a_program_is_not_loaded(init, tmp_path, inside):
+    """torch's message would go on to say how to run it."""
+    import shutil
+
+    shutil.copytree(init, tmp_path / "init")
+    path = tmp_path / "init" / "best.pt"
+    path.write_bytes(inside) if isinstance(inside, bytes) else torch.save({"model": inside}, path)
+    with pytest.raises(DptrError) as error:
+        load_run(tmp_path / "init")
+    refused = "is damaged" if isinstance(inside, bytes) else "is not loaded, because it asks for"
+    assert f"{path} {refused}" in str(error.value)
+    assert "weights_only" not in str(error.value)
