@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import DptrError, WrongUse
-from cache.space import open_space
+from cache.space import space_with
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
 from models.device import choose_device, choose_precision
@@ -63,7 +63,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         raise WrongUse(
             f"a --batch of {options.batch} cannot be split evenly among {ranks.size} ranks: choose a multiple."
         )
-    space = open_space(options.cache, options.space)
+    space = space_with(options.cache, options.space, options.corpus, [options.bank] if options.bank else [], say)
     charset = Charset(characters(options.charset, options.space_char))
     words, dropped = read_words(space, options.corpus, charset, kind.max_length)
     training, held_out = split(words, options.held_out)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, option
+from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, check_out, option
 
 READERS = ("auto", "resident", "mapped", "streamed")
 EXECUTIONS = ("eager", "graphs", "compiled")
@@ -77,6 +77,7 @@ class PretrainOptions:
 
 def check(options: PretrainOptions) -> None:
     """Raise WrongUse for options that are missing, out of range or contradict each other."""
+    check_out(options.out)
     if options.orp is not None and options.orp_relative is not None:
         raise WrongUse("--orp and --orp-relative both set the strength of the perturbation: give only one of them.")
     if options.bank is None and (options.orp or options.orp_relative):
