@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
+from train.expectation import duration
 from train.reading.result import Reading
 from train.recorder import Recorder
 from train.step import Pace, Step, Utilisation
@@ -26,6 +27,7 @@ from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
+TIMED = 10  # steps after which the rest is estimated; the first of them, which sets things up, does not count
 AGREE_EVERY = 10  # steps between checks whether any rank was asked to stop
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
@@ -50,7 +52,7 @@ class Found:
     """An evaluation: figures for the log, the rank that picks the best checkpoint, a line to print, all readings."""
 
     scores: dict[str, float]
-    rank: tuple[float, ...]  # larger is better
+    rank: tuple[float, ...]  # larger is better; of equal ranks, the lower training loss is
     text: str
     readings: list[Reading]
 
@@ -127,11 +129,12 @@ class Loop:
             closing(batches(progress.drawn)) as coming,
         ):
             since.began = time.perf_counter()
+            first, spent = progress.step, 0.0
             while progress.step < steps:
                 asked = time.perf_counter()
                 batch = next(coming)
                 since.waited += time.perf_counter() - asked
-                counting = progress.step % COUNT_EVERY[self.pace.device.type] == 1
+                counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1
                 with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
                     since.losses.append(self.step(progress.step + 1, compute, batch, not counting))
                 since.labels.append(batch.labels)
@@ -140,6 +143,13 @@ class Loop:
                 progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
                 step = progress.step
+                if step == first + TIMED:
+                    since.losses[-1].item()  # a GPU has only been told what to do
+                if first + 1 < step <= first + TIMED:
+                    spent += time.perf_counter() - asked
+                if step == first + TIMED < steps and self.ranks.first:
+                    left = duration(spent / (TIMED - 1) * (steps - step))
+                    bar.write(f"the remaining {steps - step:,} steps take about {left}", file=sys.stderr)
                 evaluating = step % every == 0 or step == steps
                 if evaluating or step % LOG_EVERY == 0:
                     self._report(bar)
@@ -207,8 +217,9 @@ class Loop:
             found = evaluate()
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
-            if progress.best_rank is None or found.rank >= progress.best_rank:
-                progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
+            rank = (*found.rank, -progress.loss)
+            if progress.best_rank is None or rank >= progress.best_rank:
+                progress.best_rank, progress.best_scores, progress.best_step = rank, found.scores, step
                 self.run.save_best(self.model, step, found.scores, found.readings)
 
     def _as_written(self, now: bool = True) -> AbstractContextManager[Any]:

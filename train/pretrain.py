@@ -21,6 +21,7 @@ from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
+from train.expectation import expectation, none_right
 from train.loop import Found, Loop
 from train.options import released_rate
 from train.perturbation import of as perturbation_of
@@ -110,6 +111,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         f"{pace.steps:,} steps of {options.batch} words ({pace.steps * options.batch / len(training):.1f} epochs), "
         f"learning rate {rate:.3g}, {device.type}, {pace.precision}, into {options.out}"
     )
+    say(expectation(pace.steps * options.batch, "--epochs or --steps"))
     if ranks.size > 1:
         say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
     if run.state:
@@ -140,6 +142,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     finally:
         run.close()
         ranks.leave()
+    if progress.best_scores and not progress.best_scores["ignoring_case"]:
+        say(none_right(pace.steps * options.batch, "--epochs or --steps"))
     return PretrainSummary(
         run=str(options.out),
         words=len(training),

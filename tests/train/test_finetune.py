@@ -191,6 +191,22 @@ def test_labels_that_an_ascii_charset_changes_are_counted(options, material, say
     assert not any("validation labels" in line for line in say.lines)
 
 
+def test_validation_without_a_picture_is_said_before_the_run(options, material):
+    unreadable = replace(material, val=[drawn_set(["10", "11"], "none", damaged=[0, 1])])
+    with pytest.raises(DptrError, match="none of the 2 validation crops of none can be read as a picture"):
+        finetune(options, unreadable, print)
+    assert not options.out.exists()
+
+
+def test_plan_says_what_to_expect(options, material, say):
+    """And the end, that nothing was read right."""
+    finetune(options, material, say)
+    assert any("90 training crops in 1 set, 13 validation" in line for line in say.lines)
+    assert any("this shows 48 words; the first are read right after some 100,000" in line for line in say.lines)
+    assert any("far too few, raise --epochs or --steps" in line for line in say.lines)
+    assert say.lines[-1].startswith("no held-out word was read right after 48 words: show it 100,000 or more")
+
+
 def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch, tmp_path):
     """Its tokens come from the cache, and reading from them gives the same as reading from pictures."""
     import shutil
