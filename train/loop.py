@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
-from train.expectation import duration
+from train.expectation import Estimate
 from train.reading.result import Reading
 from train.recorder import Recorder
 from train.step import Pace, Step, Utilisation
@@ -27,7 +27,6 @@ from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
-TIMED = 10  # steps after which the rest is estimated; the first of them, which sets things up, does not count
 AGREE_EVERY = 10  # steps between checks whether any rank was asked to stop
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
@@ -128,11 +127,16 @@ class Loop:
             stopping() as request,
             closing(batches(progress.drawn)) as coming,
         ):
-            since.began = time.perf_counter()
-            first, spent = progress.step, 0.0
+            since.began, estimate = time.perf_counter(), Estimate(progress.step, steps)
             while progress.step < steps:
                 asked = time.perf_counter()
-                batch = next(coming)
+                try:
+                    with request.interrupting(self.ranks.size == 1):
+                        batch = next(coming)
+                except InterruptedError:
+                    if progress.step:
+                        self._save()
+                    raise self._stopped(request) from None
                 since.waited += time.perf_counter() - asked
                 counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1
                 with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
@@ -143,13 +147,8 @@ class Loop:
                 progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
                 step = progress.step
-                if step == first + TIMED:
-                    since.losses[-1].item()  # a GPU has only been told what to do
-                if first + 1 < step <= first + TIMED:
-                    spent += time.perf_counter() - asked
-                if step == first + TIMED < steps and self.ranks.first:
-                    left = duration(spent / (TIMED - 1) * (steps - step))
-                    bar.write(f"the remaining {steps - step:,} steps take about {left}", file=sys.stderr)
+                if (left := estimate.after(step, asked, since.losses[-1])) and self.ranks.first:
+                    bar.write(left, file=sys.stderr)
                 evaluating = step % every == 0 or step == steps
                 if evaluating or step % LOG_EVERY == 0:
                     self._report(bar)
@@ -159,14 +158,16 @@ class Loop:
                     self._save()
                 if self._asked(request) and step < steps:
                     self._save()
-                    raise Stopped(
-                        f"stopped at step {step:,} of {steps:,}: run the same command to continue.", request.signal
-                    )
+                    raise self._stopped(request)
                 if evaluating:
                     since.began = time.perf_counter()
         best = progress.best_step, progress.best_rank, progress.best_scores
         progress.best_step, progress.best_rank, progress.best_scores = self.ranks.agree(best)
         return progress
+
+    def _stopped(self, request: Request) -> Stopped:
+        done = f"stopped at step {self.progress.step:,} of {self.pace.steps:,}"
+        return Stopped(f"{done}: run the same command to continue.", request.signal)
 
     def _report(self, bar: Any) -> None:
         since, step = self._since, self.progress.step

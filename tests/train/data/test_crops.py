@@ -87,3 +87,15 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_goes_on():
     assert batch.broken[1] == "it is empty or may not be read"
     assert batch.broken[2] == "it is not a picture"
     assert batch.broken[3].startswith("it is damaged")
+
+
+def test_workers_are_gone_when_nobody_wants_their_batches():
+    """Not when each has ended its batch, which takes as long as its pictures are large."""
+    import time
+
+    crops = usable([Labelled("slow", ["a"] * 40, lambda n: time.sleep(n and 20) or picture(0))], Charset(), 25)
+    coming = load(Pictures(crops, (8, 16)), [[n] for n in range(40)], 2)
+    next(coming)
+    began = time.perf_counter()
+    coming.close()
+    assert time.perf_counter() - began < 5
