@@ -3,6 +3,16 @@
 Nothing heavy is imported before a command runs, so that --help answers at once.
 """
 
+# ruff: noqa: E402 (a handler comes before the imports that take long)
+import signal
+import sys
+import threading
+
+_MAIN = threading.current_thread() is threading.main_thread()
+if _MAIN:  # Ctrl-C while this imports ends the process without a traceback
+    _BEFORE = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +23,9 @@ from commands.console import HELP, Commands, say, say_version
 from commands.embed import embed_images, embed_text
 from commands.read import evaluate, export, read
 from commands.train import finetune, pretrain
+
+if _MAIN:
+    signal.signal(signal.SIGINT, _BEFORE)
 
 app = typer.Typer(cls=Commands, **HELP)
 for command in (embed_text, embed_images, pretrain, finetune, evaluate, read, export):
@@ -40,7 +53,10 @@ def demo(
 
 
 def main() -> None:
-    """Entry point of the installed `dptr`."""
+    """Entry point of the installed `dptr`. Whatever a terminal cannot show, such as λ in ASCII, it shows escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -1,5 +1,6 @@
 """Errors for people: one sentence that says what is wrong, where, and what to do. It is all the command line prints."""
 
+import re
 from pathlib import Path
 
 
@@ -24,3 +25,14 @@ class Damaged(DptrError):  # noqa: N818 (it names what the file is)
             "then the command that made it."
         )
         self.path, self.why = path, why
+
+
+def not_loaded(path: Path | str, error: Exception) -> DptrError:
+    """What to raise for a pickle that torch refused: its own message tells people how to run a program hidden there."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if not found:
+        return DptrError(f"{path} is damaged, or no file of weights: it cannot be read. Restore it from a copy.")
+    return DptrError(
+        f"{path} is not loaded, because it asks for {found[1]}, and weights are only numbers: loading it could run a "
+        "program hidden in it. Use a file that holds nothing else."
+    )

@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from cache.errors import DptrError, WrongUse
+
+LONGEST = 200  # bytes of a name
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
@@ -85,8 +89,30 @@ def cannot_write(path: Path, error: OSError) -> DptrError:
     )
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Raise WrongUse if nothing can be written to `folder`, or where it would be made; `option` names it.
+
+    Asked before anything slow is loaded. Only a trial tells: a file system may be read-only, or refuse even root.
+    """
+    place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    if not place.is_dir():
+        raise WrongUse(f"{option} {folder} cannot be a folder, because {place} is a file: choose another.")
+    try:
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise WrongUse(f"{option} {folder} cannot be written ({error.strerror}): choose another.") from error
+
+
 def plain_name(kind: str, name: str) -> str:
-    """`name`, if it can be a folder's name. WrongUse if it would lead out of the cache or be a hidden folder."""
-    if not name or name.startswith(".") or any(c in name for c in "/\\\0") or len(name.encode()) > 200:
-        raise WrongUse(f"'{name}' cannot name a {kind}: use letters, digits, '-', '_' and '.', not a leading '.'.")
+    """`name`, if it is one for a folder: letters and digits of any script, '-', '_' and '.'. WrongUse if it is not.
+
+    So it cannot lead out of the cache, be a hidden folder, or control a terminal.
+    """
+    shown = repr(name if len(name) <= 40 else f"{name[:40]}...")
+    allowed = all(c.isalnum() or unicodedata.category(c)[0] == "M" or c in "-_." for c in name)
+    if not name or name.startswith(".") or not allowed:
+        raise WrongUse(f"{shown} cannot name a {kind}: use letters, digits, '-', '_' and '.', not a leading '.'.")
+    if len(name.encode()) > LONGEST:
+        raise WrongUse(f"{shown} cannot name a {kind}: it has {len(name.encode())} bytes, and {LONGEST} are allowed.")
     return name

@@ -1,6 +1,6 @@
 """A space: everything one encoder produced. A cache is a folder of spaces; features of two spaces never mix."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,21 @@ class Space:
 
     def corpus(self, name: str) -> Corpus:
         """A corpus by name, empty if there is none yet."""
-        return Corpus(self.folder / "corpora" / plain_name("corpus", name), self.fingerprint)
+        return Corpus(self._named("corpora", "corpus", name), self.fingerprint)
 
     def bank(self, name: str) -> Bank:
         """A bank by name, empty if there is none yet."""
-        return Bank(self.folder / "banks" / plain_name("bank", name), self.fingerprint)
+        return Bank(self._named("banks", "bank", name), self.fingerprint)
 
     def crops(self, image_size: Iterable[int | str]) -> Bank:
         """The tokens of word images stretched to (H, W), empty if there are none yet: a bank without an index."""
-        size = plain_name("size", "x".join(map(str, image_size)))
-        return Bank(self.folder / "crops" / size, self.fingerprint)
+        size = "x".join(map(str, image_size))
+        return Bank(self._named("crops", "size", size), self.fingerprint)
+
+    def _named(self, folder: str, kind: str, name: str) -> Path:
+        """A collection's folder. One that is there may have any name: before, spaces and more were allowed."""
+        there = name in _folders(self.folder / folder)
+        return self.folder / folder / (name if there else plain_name(kind, name))
 
     def existing_corpus(self, name: str) -> Corpus:
         """A corpus that has labels. WrongUse, listing the corpora that exist, if there is none of that name."""
@@ -140,13 +145,38 @@ def spaces(cache: Path) -> list[Space]:
 
 def open_space(cache: Path, name: str | None = None) -> Space:
     """The only space whose name begins with `name`, if given. WrongUse if there is none, or more than one."""
-    names = [n for n in _space_names(cache) if n.startswith(name or "")]
-    if not names:
-        what = f"no space '{name}'" if name else "no space"
-        raise WrongUse(f"there is {what} in {cache}: make one with dptr embed-text, or name another --cache.")
+    names = _spaces_called(cache, name)
     if len(names) > 1:
         raise WrongUse(f"{cache} has several spaces ({', '.join(names)}): choose one with --space.")
     return Space(cache / names[0])
+
+
+def space_with(
+    cache: Path, name: str | None, corpora: Sequence[str], banks: Sequence[str], say: Callable[[str], None]
+) -> Space:
+    """As `open_space`, but of several spaces the only one that has all these corpora and banks; the choice is said."""
+    names = _spaces_called(cache, name)
+    fitting = [n for n in names if _holds(cache / n / "corpora", corpora) and _holds(cache / n / "banks", banks)]
+    if len(names) == 1 or len(fitting) != 1:
+        return open_space(cache, name)
+    wanted = " and ".join(map(repr, (*corpora, *banks)))
+    say(f"space {fitting[0]}, because of the {len(names)} in {cache} only it has {wanted}")
+    return Space(cache / fitting[0])
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    return set(names) <= set(_folders(folder))
+
+
+def _spaces_called(cache: Path, name: str | None) -> list[str]:
+    """The names that begin with `name`, of which there is at least one."""
+    names = _space_names(cache)
+    if not names:
+        raise WrongUse(f"{cache} holds no encoder's space: fill one with dptr embed-text, or name another --cache.")
+    found = [n for n in names if n.startswith(name or "")]
+    if not found:
+        raise WrongUse(f"no space in {cache} is called '{name}': it has {', '.join(names)}.")
+    return found
 
 
 def complete_space(folder: Path, fingerprint: Fingerprint, constants: Callable[[], dict[str, NDArray[Any]]]) -> Space:

@@ -58,7 +58,8 @@ def verify(cache: Path, space: str | None, repair: bool, progress: Callable[[int
     found = Verification()
     folders = _space_folders(cache, space)
     if not folders:
-        raise WrongUse(f"there is no space{f' {space!r}' if space else ''} in {cache}: name another --cache.")
+        what = f"no space whose name begins with {space!r}" if space else "no encoder's space"
+        raise WrongUse(f"{cache} holds {what}: name another --cache.")
     for folder in folders:
         with writing(folder) if repair else nullcontext():
             _Check(cache, folder, repair, progress, found).run()
@@ -164,7 +165,7 @@ class _Check:
         missing = int((memories.find(corpus.keys()) < 0).sum())
         if missing:
             what = f"{missing:,} of its {corpus.rows:,} labels have no memory"
-            self._problem(corpus.folder, what, "embed-text makes it again", True)
+            self._problem(corpus.folder, what, "run embed-text again: it makes them", False)
 
     def _problem(self, path: Path, what: str, remedy: str, repairable: bool) -> None:
         self.found.problems.append(Problem(path.relative_to(self.cache).as_posix(), what, remedy))

@@ -39,14 +39,23 @@ class Commands(TyperGroup):
 
 
 def _exit(message: str, code: int) -> typer.Exit:
-    typer.secho(f"error: {message}", fg="red", err=True)
+    from cache.report import printable
+
+    typer.secho(f"error: {printable(message)}", fg="red", err=True)
     return typer.Exit(code)
+
+
+def _lines(text: str) -> str:
+    """The text as a terminal may have it: no name of a file or a label in it can control one."""
+    from cache.report import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def say(text: str) -> None:
     """Print a line for people on stderr; stdout is for programs. Of several ranks, only the first prints."""
     if FIRST:
-        typer.echo(text, err=True)
+        typer.echo(_lines(text), err=True)
 
 
 def say_version(asked: bool) -> None:
@@ -59,7 +68,7 @@ def say_version(asked: bool) -> None:
 def finish(text: str, summary: Any, as_json: bool) -> None:
     """Print the result of a command, as text or as JSON."""
     if FIRST:
-        typer.echo(json.dumps(summary, indent=2) if as_json else text)
+        typer.echo(json.dumps(summary, indent=2) if as_json else _lines(text))
 
 
 def command(options: type[Any], run: Callable[..., None]) -> Callable[..., None]:

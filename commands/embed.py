@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cache.errors import DptrError, WrongUse
-from cache.files import plain_name
+from cache.files import check_folder, plain_name
 from cache.report import printable
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
 from pipeline.prompt import PROMPT
@@ -70,6 +70,7 @@ def embed_text(
     from sources.words import Reading, words
 
     plain_name("corpus", corpus)
+    check_folder("--cache", cache)
     how = Reading(column, encoding, split, say)
     labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode)
     if not len(labels):
@@ -105,6 +106,7 @@ def embed_images(
     from sources.photos import photo_count, photos
 
     plain_name("bank", bank)
+    check_folder("--cache", cache)
     pictures = (picture for source in sources for picture in photos(source, split, column))
     first = next(pictures, None)  # before the encoder is loaded, so that a missing source is reported at once
     if first is None:
@@ -116,7 +118,8 @@ def embed_images(
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
     done = embed(cache, encoder, chain([first], pictures), count, bank, say)
     text = (
-        f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {done.known:,} already there, "
+        f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, "
+        f"{done.known:,} known (in the bank, or given twice), "
         f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each"
     )
     losses = "".join(

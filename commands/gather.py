@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache.files import check_folder
 from commands.console import say
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def image_tower(
     from train.run import pretrained_config
 
     space = pretrained_config(options.init).space(cache)
+    if options.freeze:
+        check_folder("--cache", space.folder)
     return space, tower_of(space, options.size, pretrained)
 
 

@@ -79,7 +79,7 @@ def read(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each."""
+    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read."""
     from cache.report import printable
     from train.reading.read import read as read_pictures
     from train.run import pretrained_config
@@ -88,9 +88,9 @@ def read(
 
     def show(one: Any) -> None:
         if one.problem:
-            say(f"{one.image}: {one.problem}")
+            say(printable(f"{one.image}: {one.problem}"))
         elif not as_json:
-            typer.echo(f"{one.image}\t{printable(one.text)}\t{one.confidence:.3f}")
+            typer.echo(f"{printable(one.image)}\t{printable(one.text)}\t{one.confidence:.3f}")
 
     found = read_pictures(run, images, device, show, tower)
     if attention:
@@ -99,7 +99,9 @@ def read(
         say(f"attention maps of {look(run, images, attention, device):,} pictures: {attention}")
     if as_json:
         finish("", [vars(one) for one in found], True)
-    if all(one.problem for one in found):
+    unread = sum(one.problem is not None for one in found)
+    if unread:
+        say(f"{unread:,} of {len(found):,} pictures could not be read")
         raise typer.Exit(1)
 
 

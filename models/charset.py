@@ -1,7 +1,6 @@
 """The characters a decoder can write, and the three special tokens, numbered as in PARSeq."""
 
 import string
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,42 @@ NAMED = {"36": CHARACTERS_36, "62": CHARACTERS_62, "94": CHARACTERS_94}
 EOS = 0
 
 
-def characters(name: str) -> str:
-    """The characters of a charset: 36, 62 or 94 by name, or those in a text file (NFC, without whitespace).
+def characters(name: str, space: bool = False) -> str:
+    """The characters of a charset: 36, 62 or 94 by name, or those in a UTF-8 text file; `space` adds one at the end.
 
-    WrongUse if `name` is neither, or the file holds no characters.
+    A file is taken as it is, as OpenOCR and PaddleOCR take their dictionaries: one character a line, numbered in order,
+    also if it is a space; nothing is normalised. A file of a single line lists all its characters there. WrongUse if
+    `name` is neither, or a line is empty, longer, or repeats a character.
     """
-    if name in NAMED:
-        return NAMED[name]
+    found = list(NAMED[name]) if name in NAMED else _listed(Path(name))
+    if space and " " in found:
+        raise WrongUse(f"the charset {name} has the space already, as character {found.index(' ') + 1}: leave it out.")
+    return "".join([*found, *" " * space])
+
+
+def _listed(path: Path) -> list[str]:
     try:
-        text = unicodedata.normalize("NFC", Path(name).read_text("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(
-            f"there is no charset '{name}' (it is neither {', '.join(NAMED)} nor a UTF-8 text file): "
+            f"there is no charset '{path}' (it is neither {', '.join(NAMED)} nor a UTF-8 text file): "
             "name a file with the characters."
         ) from error
-    found = "".join(dict.fromkeys("".join(text.split())))
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    place, found = ("line", lines) if len(lines) > 1 else ("character", list(lines[0]))
     if not found:
-        raise WrongUse(f"the charset file {name} holds no characters.")
+        raise WrongUse(f"the charset file {path} holds no characters.")
+    first: dict[str, int] = {}
+    for number, character in enumerate(found, 1):
+        if len(character) != 1:
+            raise WrongUse(
+                f"{path} line {number} has {len(character)} characters: write one a line, or all on a single line."
+            )
+        if first.setdefault(character, number) != number:
+            code = f"U+{ord(character):04X}"
+            raise WrongUse(
+                f"{path} {place} {number} repeats the character of {place} {first[character]} ({code}): remove one."
+            )
     return found
 
 

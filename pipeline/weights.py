@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
 import torch
 
-from cache.errors import DptrError, WrongUse
+from cache.errors import DptrError, WrongUse, not_loaded
 from pipeline.shipped import word_vit as word_vit
 
 UNTRAINED = "untrained:"
@@ -69,6 +70,8 @@ def build_model(model: str, pretrained: str) -> Any:
             built = open_clip.create_model(
                 model, pretrained=None if seed is not None else pretrained, pretrained_hf=False
             )
+        except UnpicklingError as error:
+            raise not_loaded(pretrained, error) from error
         except Exception as error:
             if "pip install transformers" in str(error):
                 raise WrongUse(f"{model} needs the package transformers: pip install 'dptr[multilingual]'.") from error

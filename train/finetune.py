@@ -5,6 +5,7 @@ The image encoder, the FMU and the pre-trained decoder are trained together, wit
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.errors import WrongUse
+from cache.errors import DptrError, WrongUse
 from cache.space import Space
 from models.decoders import DecoderConfig, configure
 from models.device import choose_device, rates_said, upload
@@ -21,8 +22,10 @@ from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
 from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.ahead import ahead
 from sources.labelled import Labelled
+from sources.pictures import decode
 from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
 from train.data.crops import Crops, usable
+from train.expectation import expectation, none_right
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Found, Loop
 from train.reading.batched import read_crops
@@ -76,6 +79,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     weights = [w for part, w in zip(material.train, options.weight or [1.0] * len(sets), strict=False) for _ in part]
     training, val = usable(sets, charset, longest), usable(material.val, charset, longest)
     val = val.evenly(options.eval_words)
+    _check_readable(val)
     recogniser.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
@@ -101,6 +105,12 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     run = Recorder(options.out, config, options.resume)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
+    for name, crops in (("training", training), ("validation", val)):
+        if crops.folded:
+            say(
+                f"{crops.folded:,} {name} labels lose or change characters that are not ASCII, as é becomes e: to keep "
+                "them, pre-train with a --charset file that has them"
+            )
     _describe(options, recogniser, training, val, pace, say)
     workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
@@ -123,6 +133,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         )
     finally:
         run.close()
+    if progress.best_scores and not progress.best_scores["accuracy_36"]:
+        say(none_right(pace.steps * options.batch, "--epochs or --steps"))
     for reason, number in Counter(broken.values()).items():
         training.dropped[f"broken: {reason}"] = number
         say(f"{number:,} training crops not used: {reason}")
@@ -139,6 +151,16 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         best_step=progress.best_step,
         scores=progress.best_scores or {},
     )
+
+
+def _check_readable(val: Crops) -> None:
+    """Raise DptrError if no validation picture can be read, before the run is made; stops at the first that can."""
+    for n in range(len(val)):
+        with suppress(ValueError):
+            decode(val.picture(n))
+            return
+    names = ", ".join(one.name for one in val.sets)
+    raise DptrError(f"none of the {len(val):,} validation crops of {names} can be read as a picture: check --val.")
 
 
 def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, RunConfig]:
@@ -210,7 +232,8 @@ def _describe(
     parts = {"image encoder": recogniser.encoder, "FMU": recogniser.fmu, "decoder": recogniser.decoder}
     sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f} M" for name, part in parts.items())
     (H, W), (rows, columns) = recogniser.config.vision.image_size, recogniser.config.vision.grid
-    say(f"{len(training):,} training crops in {len(training.sets)} sets, {len(val):,} validation crops")
+    sets = "1 set" if len(training.sets) == 1 else f"{len(training.sets):,} sets"
+    say(f"{len(training):,} training crops in {sets}, {len(val):,} validation crops")
     say(f"pictures of {H} x {W}, {rows} x {columns} tokens; {sizes}")
     encoder = (
         "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
@@ -220,3 +243,4 @@ def _describe(
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
     if options.precision == "auto":
         say(f"{pace.precision}: this machine multiplies at {rates_said(pace.device)}")
+    say(expectation(pace.steps * options.batch, "--epochs or --steps"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, check_counts, option, released_rate
+from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, check_counts, check_out, option, released_rate
 
 ENCODERS = ("clip", "vit")
 # CLIP4STR (arXiv 2305.14014) trains new modules at 19 times the learning rate of CLIP's own tower
@@ -79,6 +79,7 @@ class FinetuneOptions:
 
 def check(options: FinetuneOptions) -> None:
     """Raise WrongUse for options that are out of range or contradict each other."""
+    check_out(options.out)
     if options.encoder not in ENCODERS:
         raise WrongUse(f"--encoder must be {' or '.join(ENCODERS)}, not '{options.encoder}'.")
     if options.freeze and options.encoder == "vit":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cache.errors import DptrError
+from train.expectation import Estimate
 from train.reading.result import Reading
 from train.recorder import Recorder
 from train.step import Pace, Step, Utilisation
@@ -50,7 +51,7 @@ class Found:
     """An evaluation: figures for the log, the rank that picks the best checkpoint, a line to print, all readings."""
 
     scores: dict[str, float]
-    rank: tuple[float, ...]  # larger is better
+    rank: tuple[float, ...]  # larger is better; of equal ranks, the lower training loss is
     text: str
     readings: list[Reading]
 
@@ -126,12 +127,18 @@ class Loop:
             stopping() as request,
             closing(batches(progress.drawn)) as coming,
         ):
-            since.began = time.perf_counter()
+            since.began, estimate = time.perf_counter(), Estimate(progress.step, steps)
             while progress.step < steps:
                 asked = time.perf_counter()
-                batch = next(coming)
+                try:
+                    with request.interrupting(self.ranks.size == 1):
+                        batch = next(coming)
+                except InterruptedError:
+                    if progress.step:
+                        self._save()
+                    raise self._stopped(request) from None
                 since.waited += time.perf_counter() - asked
-                counting = progress.step % COUNT_EVERY[self.pace.device.type] == 1
+                counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1
                 with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
                     since.losses.append(self.step(progress.step + 1, compute, batch, not counting))
                 since.labels.append(batch.labels)
@@ -140,6 +147,8 @@ class Loop:
                 progress.step, progress.drawn = progress.step + 1, batch.number + 1
                 bar.update()
                 step = progress.step
+                if (left := estimate.after(step, asked, since.losses[-1])) and self.ranks.first:
+                    bar.write(left, file=sys.stderr)
                 evaluating = step % every == 0 or step == steps
                 if evaluating or step % LOG_EVERY == 0:
                     self._report(bar)
@@ -149,14 +158,16 @@ class Loop:
                     self._save()
                 if self._asked(request) and step < steps:
                     self._save()
-                    raise Stopped(
-                        f"stopped at step {step:,} of {steps:,}: run the same command to continue.", request.signal
-                    )
+                    raise self._stopped(request)
                 if evaluating:
                     since.began = time.perf_counter()
         best = progress.best_step, progress.best_rank, progress.best_scores
         progress.best_step, progress.best_rank, progress.best_scores = self.ranks.agree(best)
         return progress
+
+    def _stopped(self, request: Request) -> Stopped:
+        done = f"stopped at step {self.progress.step:,} of {self.pace.steps:,}"
+        return Stopped(f"{done}: run the same command to continue.", request.signal)
 
     def _report(self, bar: Any) -> None:
         since, step = self._since, self.progress.step
@@ -207,8 +218,9 @@ class Loop:
             found = evaluate()
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
-            if progress.best_rank is None or found.rank >= progress.best_rank:
-                progress.best_rank, progress.best_scores, progress.best_step = found.rank, found.scores, step
+            rank = (*found.rank, -progress.loss)
+            if progress.best_rank is None or rank >= progress.best_rank:
+                progress.best_rank, progress.best_scores, progress.best_step = rank, found.scores, step
                 self.run.save_best(self.model, step, found.scores, found.readings)
 
     def _as_written(self, now: bool = True) -> AbstractContextManager[Any]:

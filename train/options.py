@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import MISSING, field
+from pathlib import Path
 from typing import Any
 
 from cache.errors import WrongUse
+from cache.files import check_folder
 
 PANELS = ("Change these first", "Data", "Length", "Model", "Perturbation", "Machine")  # of --help, in this order
 FIRST, DATA, LENGTH, MODEL, PERTURBATION, MACHINE = PANELS
@@ -25,6 +27,13 @@ def option(
 def released_rate(batch: int) -> float:
     """Peak learning rate of the released code, scaled from its batch of 384 words to this `batch`."""
     return float(7e-4 * 2**0.5 * batch / 256)
+
+
+def check_out(out: Path) -> None:
+    """Raise WrongUse if a run cannot be written to `out`."""
+    if any(0xD800 <= ord(c) < 0xE000 for c in str(out.absolute())):  # how Python keeps a byte that is not UTF-8
+        raise WrongUse(f"--out {out} is not a name in UTF-8, which TensorBoard needs: choose another.")
+    check_folder("--out", out)
 
 
 def check_counts(options: Any, given: Iterable[str], may_be_open: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import DptrError, WrongUse
-from cache.space import open_space
+from cache.space import space_with
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
 from models.device import choose_device, rates_said
@@ -21,6 +21,7 @@ from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
+from train.expectation import expectation, none_right
 from train.loop import Found, Loop
 from train.options import released_rate
 from train.perturbation import of as perturbation_of
@@ -63,8 +64,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         raise WrongUse(
             f"a --batch of {options.batch} cannot be split evenly among {ranks.size} ranks: choose a multiple."
         )
-    space = open_space(options.cache, options.space)
-    charset = Charset(characters(options.charset))
+    space = space_with(options.cache, options.space, options.corpus, [options.bank] if options.bank else [], say)
+    charset = Charset(characters(options.charset, options.space_char))
     words, dropped = read_words(space, options.corpus, charset, kind.max_length)
     training, held_out = split(words, options.held_out)
     if not len(training) or not len(held_out):
@@ -112,6 +113,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
     if options.precision == "auto":
         say(f"{pace.precision}: this machine multiplies at {rates_said(device)}")
+    say(expectation(pace.steps * options.batch, "--epochs or --steps"))
     if ranks.size > 1:
         say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
     if run.state:
@@ -142,6 +144,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     finally:
         run.close()
         ranks.leave()
+    if progress.best_scores and not progress.best_scores["ignoring_case"]:
+        say(none_right(pace.steps * options.batch, "--epochs or --steps"))
     return PretrainSummary(
         run=str(options.out),
         words=len(training),

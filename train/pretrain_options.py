@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, option
+from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, PERTURBATION, check_counts, check_out, option
 
 READERS = ("auto", "resident", "mapped", "streamed")
 EXECUTIONS = ("eager", "graphs", "compiled")
@@ -22,7 +22,13 @@ class PretrainOptions:
 
     cache: Path = option("Cache folder.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
     space: str | None = option("Space, if the cache has several: its name or the start of it.", DATA, None)
-    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file that lists them.", DATA, "94")
+    charset: str = option("Characters the decoder can write: 36, 62, 94, or a file with one a line.", DATA, "94")
+    space_char: bool = option(
+        "Add the space after the charset's last character, as PaddleOCR's use_space_char.",
+        DATA,
+        False,
+        flag="--space-char",
+    )
     held_out: float = option("Fraction of words to hold out from training, by a hash of the word.", DATA, 0.05)
 
     steps: int | None = option("Number of steps, instead of --epochs.", LENGTH, None, instead="epochs")
@@ -74,6 +80,7 @@ class PretrainOptions:
 
 def check(options: PretrainOptions) -> None:
     """Raise WrongUse for options that are missing, out of range or contradict each other."""
+    check_out(options.out)
     if options.orp is not None and options.orp_relative is not None:
         raise WrongUse("--orp and --orp-relative both set the strength of the perturbation: give only one of them.")
     if options.bank is None and (options.orp or options.orp_relative):

@@ -11,13 +11,15 @@ RUN/
 """
 
 import json
+import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cache.errors import DptrError, WrongUse
+from cache.errors import DptrError, WrongUse, not_loaded
 from models.decoders import TextDecoder, make
 from models.image_encoder import ImageEncoder
 from models.recogniser import Recogniser, RecogniserConfig
@@ -39,7 +41,7 @@ def step_of(path: Path) -> int:
 def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]:
     """Load a run's checkpoint: model, step, scores, config. LAST is the newest one to resume from.
 
-    Raises WrongUse if there is none, DptrError if it is damaged.
+    Raises WrongUse if there is none, DptrError if it is damaged or holds more than weights.
     """
     if not (folder / "config.json").exists():
         raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.")
@@ -52,11 +54,14 @@ def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]
 def load_file(path: Path) -> dict[str, Any]:
     """The same from a file that exists; it has "training" as well if it can be resumed from."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused anyway
+            saved = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"model", "step", "scores", "config"} - set(saved)
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
         return dict(saved)
+    except pickle.UnpicklingError as error:
+        raise not_loaded(path, error) from error
     except Exception as error:  # zip, pickle and key errors all mean the same to the user
         raise _damaged(path, error) from error
 
@@ -158,4 +163,4 @@ def _fine_tuned(folder: Path) -> WrongUse:
 
 
 def _damaged(path: Path, error: Exception) -> DptrError:
-    return DptrError(f"{path} is damaged or from another version: {' '.join(str(error).split())}")
+    return DptrError(f"{path} is damaged or from another version: {' '.join(str(error).split()) or 'it is cut off'}.")

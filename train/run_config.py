@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 RENAMED = {"corpora": "corpus", "weights": "weight"}  # option names in the first layout of config.json, and now
 # Options that do not affect the loss, and options that the model's shape already covers
 ELSEWHERE = {"cache", "out", "device", "resume", "reader", "workers", "execution"}
-SHAPES = {"decoder", "depth", "width", "heads", "dropout", "permutations", "charset", "image_size", "queries", "no_fmu"}
+SHAPES = {"decoder", "depth", "width", "heads", "dropout", "permutations", "charset", "space_char"}
+SHAPES |= {"image_size", "queries", "no_fmu"}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,18 @@ class Request:
     """The signal that asked the run to stop, 0 if none has."""
 
     signal: int = 0
+    waiting: bool = False  # whether it may be interrupted, by InterruptedError
+
+    @contextmanager
+    def interrupting(self, now: bool) -> Iterator[None]:
+        """If `now`, a signal in here, or one that came before, raises InterruptedError instead of waiting."""
+        self.waiting = now
+        try:
+            if now and self.signal:
+                raise InterruptedError
+            yield
+        finally:
+            self.waiting = False
 
 
 @contextmanager
@@ -35,6 +47,8 @@ def stopping() -> Iterator[Request]:
         request.signal = number
         for each, handler in before.items():
             signal.signal(each, handler)
+        if request.waiting:
+            raise InterruptedError
 
     if threading.current_thread() is threading.main_thread():  # other threads may not set handlers
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

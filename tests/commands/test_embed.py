@@ -1,9 +1,12 @@
 """The command line as a person types it: both of its names, its summaries, errors and exit codes."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,7 +96,7 @@ def test_help_loads_nothing_heavy():
         (["embed-images", "nothing", "--bank", "x"], 2, "there are no pictures in nothing"),
         (["embed-images", "words.txt", "--bank", "x", *SMALL], 1, "none of 1 files could be read as a picture"),
         (["pretrain", "--corpus", "x", "--out", "r"], 2, "there is no corpus 'x'"),
-        (["pretrain", "--corpus", "numbers", "--out", "r", "--cache", "none"], 2, "there is no space in none"),
+        (["pretrain", "--corpus", "numbers", "--out", "r", "--cache", "none"], 2, "none holds no encoder's space"),
         (["evaluate", "none"], 2, "there is no run in none"),
         (["cache", "info", "--cache", "none"], 2, "there is no cache in none"),
         (["no-such-command"], 2, "No such command"),
@@ -121,6 +124,58 @@ def test_installed_command_says_it_in_one_sentence_too(work):
 def test_folder_that_cannot_be_written_is_one_sentence(work):
     (work / "file").write_text("x")
     done = run("embed-text", "words.txt", "--corpus", "x", "--cache", "file/cache", *SMALL, cwd=work)
-    assert done.returncode == 1
-    assert "cannot write file/cache" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert "--cache file/cache cannot be a folder, because" in done.stderr
+    for command in (["embed-images", "photos", "--bank", "x"], ["embed-text", "words.txt", "--corpus", "x"]):
+        done = run(*command, "--cache", "/proc/cache", *SMALL, cwd=work)
+        assert done.returncode == 2
+        assert "--cache /proc/cache cannot be written" in done.stderr
+        assert "loading" not in done.stderr
+    for out, message in (("file", "file is a file"), ("/proc/run", "cannot be written"), ("r\udcff", "UTF-8")):
+        done = run("pretrain", "--corpus", "numbers", "--out", out, cwd=work)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_bytes_that_are_not_utf8_do_no_harm(work):
+    """In an argument, which then stands in the lock; and on a terminal, which gets them escaped."""
+    shutil.copy(work / "words.txt", work / "w\udcff.txt")
+    done = start("embed-text", "w\udcff.txt", "--corpus", "x", "--cache", "c\udcff", *SMALL, cwd=work)
+    assert done.returncode == 0, done.stderr
+    done = start("cache", "info", "--cache", "no\udcff\x1b[31m", cwd=work)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no cache in no\\udcff\\x1b[31m: make one" in done.stderr
+
+
+def test_help_in_ascii_shows_other_letters_escaped():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*CLI, "pretrain", "--help"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\\u03bb, the strength of the perturbation" in done.stdout
+    environment |= {"PYTHONIOENCODING": "", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([*CLI, "cache", "info", "--cache", "é"], env=environment, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"there is no cache in" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.4])
+def test_ctrl_c_at_the_start_prints_no_traceback(seconds):
+    """From the first line of dptr's own on; Python's start, before that, is not in its hands."""
+    code = "import sys; sys.argv = ['dptr', 'cache', 'info']; print('up', flush=True); import cli; cli.main()"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == "up\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert "Traceback" not in told
+
+
+def test_pictures_known_are_not_said_to_be_there(work):
+    """Three of six are repeats, and the bank is empty."""
+    (work / "twice").mkdir()
+    for n in range(6):
+        (work / "twice" / f"{n}.png").write_bytes((work / "photos" / f"{n % 3}.png").read_bytes())
+    done = run("embed-images", "twice", "--bank", "twice", *SMALL, cwd=work)
+    assert "3 pictures added" in done.stdout
+    assert "3 known (in the bank, or given twice)" in done.stdout

@@ -89,6 +89,11 @@ def test_reading_pictures(work):
     bad = run("read", "fine", "bad.png", cwd=work)
     assert (bad.returncode, bad.stdout) == (1, "")
     assert "bad.png: it is not a picture" in bad.stderr
+    (work / "also\nbad\x1b.png").write_bytes(b"x")
+    some = run("read", "fine", "val/10.png", "bad.png", "also\nbad\x1b.png", cwd=work)
+    assert (some.returncode, len(some.stdout.splitlines())) == (1, 1)
+    assert "also\\nbad\\x1b.png: it is not" in some.stderr
+    assert "2 of 3 pictures could not be read" in some.stderr
 
 
 def test_frozen_encoder_from_the_command_line(work):

@@ -202,6 +202,14 @@ def test_weights_of_another_shape_are_named(tiny_models, tmp_path):
         Encoder("tiny", str(path))
 
 
+def test_weights_that_hide_a_program_are_not_loaded(tiny_models, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(build_model("tiny", "untrained:1"), path)
+    with pytest.raises(DptrError, match="model.pt is not loaded, because it asks for open_clip") as error:
+        Encoder("tiny", str(path))
+    assert "weights_only" not in str(error.value)
+
+
 def test_weights_that_cannot_be_fetched_say_what_to_do(tiny_models, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(DptrError, match="could not be fetched .*--pretrained FILE"):

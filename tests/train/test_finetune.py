@@ -184,6 +184,29 @@ def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material,
         finetune(replace(options, out=options.out.with_name("other")), nothing, say)
 
 
+def test_labels_that_an_ascii_charset_changes_are_counted(options, material, say):
+    accented = Labelled("accented", [*NUMBERS, "1é", "2é", "汉3"], lambda n: drawn("10"))
+    finetune(replace(options, steps=1), replace(material, train=[[accented]]), say)
+    assert any("3 training labels lose or change characters that are not ASCII" in line for line in say.lines)
+    assert not any("validation labels" in line for line in say.lines)
+
+
+def test_validation_without_a_picture_is_said_before_the_run(options, material):
+    unreadable = replace(material, val=[drawn_set(["10", "11"], "none", damaged=[0, 1])])
+    with pytest.raises(DptrError, match="none of the 2 validation crops of none can be read as a picture"):
+        finetune(options, unreadable, print)
+    assert not options.out.exists()
+
+
+def test_plan_says_what_to_expect(options, material, say):
+    """And the end, that nothing was read right."""
+    finetune(options, material, say)
+    assert any("90 training crops in 1 set, 13 validation" in line for line in say.lines)
+    assert any("this shows 48 words; the first are read right after some 100,000" in line for line in say.lines)
+    assert any("far too few, raise --epochs or --steps" in line for line in say.lines)
+    assert say.lines[-1].startswith("no held-out word was read right after 48 words: show it 100,000 or more")
+
+
 def test_frozen_encoder_is_not_in_the_loop(options, material, cache, monkeypatch, tmp_path):
     """Its tokens come from the cache, and reading from them gives the same as reading from pictures."""
     import shutil
@@ -296,3 +319,25 @@ def test_unequal_widths_are_bridged():
 def test_damaged_picture_of_a_set_is_listed_by_evaluation(trained):
     with pytest.raises(DptrError, match="no picture of bad could be read"):
         evaluate_crops(trained[0], [Labelled("bad", ["a"], lambda _: picture(0)[:40])], device="cpu")
+
+
+class Program:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize("inside", [Program(), torch.nn.Linear(1, 1), print, b"no checkpoint"])
+def test_checkpoint_that_hides_a_program_is_not_loaded(init, tmp_path, inside):
+    """torch's message would go on to say how to run it."""
+    import shutil
+
+    shutil.copytree(init, tmp_path / "init")
+    path = tmp_path / "init" / "best.pt"
+    path.write_bytes(inside) if isinstance(inside, bytes) else torch.save({"model": inside}, path)
+    with pytest.raises(DptrError) as error:
+        load_run(tmp_path / "init")
+    refused = "is damaged" if isinstance(inside, bytes) else "is not loaded, because it asks for"
+    assert f"{path} {refused}" in str(error.value)
+    assert "weights_only" not in str(error.value)

@@ -223,3 +223,25 @@ def test_a_loss_that_is_not_finite_names_step_words_and_checkpoint(options, monk
     monkeypatch.setattr(Decoder, "loss", poisoned)
     with pytest.raises(DptrError, match=r"the loss is nan at step 18, on the words '\d+', .*checkpoint is .*00012.pt"):
         pretrain(options, print)
+
+
+def test_run_that_waits_for_a_batch_stops_at_once(options, whole, monkeypatch):
+    """As finetune does while workers prepare large pictures; it goes on as if it had not been stopped."""
+    import train.pretrain
+
+    made = train.pretrain.batches
+
+    def slow(*arguments):
+        for batch in made(*arguments):
+            if batch.number == 17:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.pretrain, "batches", slow)
+        with pytest.raises(Stopped, match="stopped at step 1[5-7] of 33"):
+            pretrain(options, print)
+    pretrain(options, print)
+    assert figures(options.out) == figures(whole[0])
+    assert equal(weights(options.out), weights(whole[0]))

@@ -97,9 +97,22 @@ def load(pictures: Pictures, batches: Iterable[Sequence[int]], workers: int, fir
     items = ((first + n, numbers) for n, numbers in enumerate(batches))
     more: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": False} if workers else {}
     pinned = torch.cuda.is_available()
-    yield from DataLoader(
-        pictures, batch_size=None, sampler=items, num_workers=workers, collate_fn=_as_it_is, pin_memory=pinned, **more
+    made = iter(
+        DataLoader(
+            pictures,
+            batch_size=None,
+            sampler=items,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pinned,
+            **more,
+        )
     )
+    try:
+        yield from made
+    finally:  # torch would wait up to five seconds for each worker in turn to end its batch
+        for worker in [] if pinned else getattr(made, "_workers", []):
+            worker.terminate()
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -24,6 +24,7 @@ class Crops:
     numbers: NDArray[np.int64]
     labels: list[str]
     dropped: Counter[str]  # unusable labels, by reason
+    folded: int = 0  # labels of which characters were removed or replaced, to make them ASCII
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +36,7 @@ class Crops:
     def where(self, chosen: NDArray[np.int64]) -> "Crops":
         """Only the crops with the numbers `chosen`."""
         labels = [self.labels[n] for n in chosen]
-        return Crops(self.sets, self.of[chosen], self.numbers[chosen], labels, self.dropped)
+        return Crops(self.sets, self.of[chosen], self.numbers[chosen], labels, self.dropped, self.folded)
 
     def evenly(self, count: int | None) -> "Crops":
         """`count` of the crops, evenly spaced; all of them if there are no more or `count` is None."""
@@ -47,14 +48,15 @@ class Crops:
 def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:
     """The crops whose labels a decoder can write, as it would write them; the others are counted by reason.
 
-    Whitespace is removed. With an ASCII charset, letters are folded to ASCII (NFKD), as is usual in the field; with any
-    other they are kept. With `strict` off, labels with characters outside the charset are kept, because an evaluation
-    counts them as errors. Raises DptrError if no crop is usable.
+    Whitespace is removed. With an ASCII charset, letters are folded to ASCII (NFKD), as is usual in the field, and the
+    labels that this changes are counted; with any other they are kept. With `strict` off, labels with characters
+    outside the charset are kept, because an evaluation counts them as errors. Raises DptrError if no crop is usable.
     """
     of: list[int] = []
     numbers: list[int] = []
     labels: list[str] = []
     dropped: Counter[str] = Counter()
+    folded = 0
     folding = clean if charset.characters.isascii() else clean_unicode
     for which, one in enumerate(sets):
         dropped += Counter({"that the LMDB says it has, and has not": one.missing})
@@ -73,6 +75,7 @@ def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: 
                 of.append(which)
                 numbers.append(number)
                 labels.append(label)
+                folded += folding is clean and not text.isascii() and clean(text) != clean_unicode(text)
     if not labels:
         raise DptrError(f"no usable word image in {', '.join(s.name for s in sets)}: {counts(dropped)}.")
-    return Crops(list(sets), np.array(of, np.int32), np.array(numbers, np.int64), labels, dropped)
+    return Crops(list(sets), np.array(of, np.int32), np.array(numbers, np.int64), labels, dropped, folded)

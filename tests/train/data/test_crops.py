@@ -25,6 +25,7 @@ def test_labels_are_cleaned_and_losses_counted():
     crops = usable([a_set("a", labels)], Charset(), 25)
     assert crops.labels == ["Man", "Cafe", "$4"]
     assert crops.numbers.tolist() == [0, 1, 6]
+    assert crops.folded == 1  # Café
     assert crops.dropped == {"without a label": 2, "without any ASCII character": 1, "longer than 25 characters": 1}
     small = usable([a_set("a", labels)], Charset(CHARACTERS_36), 25)
     assert small.labels == ["man", "cafe"]
@@ -37,6 +38,7 @@ def test_labels_are_cleaned_and_losses_counted():
 def test_unicode_charset_folds_nothing_to_ascii():
     crops = usable([a_set("vi", ["đường phố", "Cafe\u0301", "abc"])], Charset("đườngphốCaféabc"), 25)
     assert crops.labels == ["đườngphố", "Café", "abc"]
+    assert crops.folded == 0
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 7), st.floats(0, 3), st.integers(0, 9))
@@ -85,3 +87,15 @@ def test_what_cannot_be_decoded_is_named_and_the_rest_goes_on():
     assert batch.broken[1] == "it is empty"
     assert batch.broken[2] == "it is not a picture"
     assert batch.broken[3].startswith("it is damaged")
+
+
+def test_workers_are_gone_when_nobody_wants_their_batches():
+    """Not when each has ended its batch, which takes as long as its pictures are large."""
+    import time
+
+    crops = usable([Labelled("slow", ["a"] * 40, lambda n: time.sleep(n and 20) or picture(0))], Charset(), 25)
+    coming = load(Pictures(crops, (8, 16)), [[n] for n in range(40)], 2)
+    next(coming)
+    began = time.perf_counter()
+    coming.close()
+    assert time.perf_counter() - began < 5
