@@ -114,6 +114,7 @@ def test_help_of_make_lists_the_targets():
         "test",
         "lint",
         "bench",
+        "gpu",
         "faults",
         "clean",
     ]

@@ -60,7 +60,7 @@ def test_space_comes_last_if_asked_for(tmp_path):
         ("latin.txt", b"\xe9", "UTF-8"),
         ("twice.txt", b"a\nb\na\n", r"line 3 repeats the character of line 1 \(U\+0061\)"),
         ("twice.txt", b"abca", r"character 4 repeats the character of character 1 \(U\+0061\)"),
-        ("long.txt", "a\ne\u0301\n".encode(), "line 2 has 2 characters: write one on each line"),
+        ("long.txt", "a\ne\u0301\n".encode(), "line 2 has 2 characters: write one a line"),
         ("gap.txt", b"a\n\nb\n", "line 2 has 0 characters"),
         ("space.txt", b"a\n \n", "has the space already, as character 2"),
     ],

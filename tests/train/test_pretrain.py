@@ -149,7 +149,7 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         ({"reader": "x"}, "--reader must be one of auto, resident, mapped, streamed, not 'x'"),
         ({"corpus": ["x"]}, "no corpus 'x'"),
         ({"bank": "x"}, "no bank 'x'"),
-        ({"space": "x"}, "no space 'x'"),
+        ({"space": "x"}, "no space in .* is called 'x'"),
         ({"device": "cuda:99"}, "no GPU|invalid device"),
     ],
 )
