@@ -27,7 +27,7 @@ Layout = Annotated[
     str | None,
     typer.Option(
         help="Rows of a memory: compact (up to the end token), shared (the same, projected to where image tokens are) "
-        "or full (all, as in the released code); wordclip's is shared, any other's compact.",
+        "or full (all, as in the released code); the default is shared for wordclip2, else compact.",
         rich_help_panel=MODEL,
     ),
 ]
