@@ -24,6 +24,8 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise WrongUse(f"there is no device '{device}': use auto, cpu, cuda or cuda:1.") from error
+    if chosen.type not in SIDE:
+        raise WrongUse(f"dptr computes on a CPU or on NVIDIA's GPUs, not on '{chosen.type}': use --device cpu.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise WrongUse("this machine has no GPU that torch can use: leave out --device, or use --device cpu.")
     return chosen

@@ -6,7 +6,7 @@ import torch
 import models.device
 from cache.errors import WrongUse
 from cache.space import spaces
-from models.device import choose_precision, product_rates, rates_said
+from models.device import choose_device, choose_precision, product_rates, rates_said
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
@@ -46,6 +46,12 @@ def test_auto_takes_the_faster_one_and_fp32_when_close(measured, fp32, bf16, cho
     assert choose_precision("bf16", CPU) == "bf16"
     with pytest.raises(WrongUse, match="no precision 'fp8'"):
         choose_precision("fp8", CPU)
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu:0", "meta"])
+def test_other_devices_are_one_sentence(device):
+    with pytest.raises(WrongUse, match="on a CPU or on NVIDIA's GPUs, not on '.*': use --device cpu"):
+        choose_device(device)
 
 
 def test_the_space_that_is_there_decides_before_speed_does(measured, tmp_path, say):
