@@ -9,12 +9,15 @@ Shape letters: B words, N letters of the longest label, Q queries, L text positi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cache.errors import DptrError
 from pipeline.shipped.word_vit import COLUMNS, QUERIES, ROWS
 from wordclip.pool import Batch
 
@@ -68,6 +71,25 @@ def importance(lengths: Tensor) -> Tensor:
     return torch.where(places <= lengths[:, None], 1.0, RARE)
 
 
+def take_tower(model: Any, weights: Path) -> None:
+    """Loads the image tower of other weights and freezes it, but for the queries and the projection, which learn.
+
+    DptrError if it is a tower of another shape.
+    """
+    tower = {name: value.float() for name, value in load_file(weights).items() if name.startswith("visual.")}
+    try:
+        missing, unknown = model.load_state_dict(tower, strict=False)
+    except RuntimeError as error:
+        raise DptrError(f"{weights} has another image tower: start from weights of wordclip.") from error
+    new = ("visual.trunk.asked", "visual.trunk.gather.", "visual.trunk.norm_queries.")
+    lost = [name for name in missing if name.startswith("visual.") and not name.startswith(new)]
+    if unknown or lost:
+        raise DptrError(f"{weights} has another image tower ({[*unknown, *lost][0]}): start from weights of wordclip.")
+    for name, parameter in model.named_parameters():
+        if name.startswith("visual.trunk.") and not name.startswith(new):
+            parameter.requires_grad_(False)
+
+
 @dataclass
 class Seen:
     """What the image tower makes of pictures."""
@@ -81,13 +103,8 @@ class Seen:
 def look(model: Any, pictures: Tensor, looks: bool = False) -> Seen:
     """The image tower's features of pictures (B, 3, 32, 128); without `looks` that list is empty."""
     trunk = model.visual.trunk
-    tokens = trunk.picture_tokens(pictures)
-    queries, weights = trunk.asked.to(tokens.dtype).expand(len(tokens), -1, -1), []
-    for layer in trunk.gather:
-        if looks:
-            weights.append(layer.weights(queries, tokens[:, 1:]))
-        queries = layer(queries, tokens[:, 1:])
-    features = model.visual.head(torch.cat([tokens[:, :1], trunk.norm_queries(queries)], 1))
+    tokens, weights = trunk.picture_tokens(pictures), list[Tensor]()
+    features = model.visual.head(trunk.gathered(tokens, weights if looks else None))
     return Seen(tokens[:, 1:], features[:, 0], features[:, 1:], weights)
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cache.errors import DptrError
 from cache.files import write_whole
 from models.device import autocast, choose_device, choose_precision, differentiable_attention
 from pipeline.encoder import Encoder
@@ -21,7 +19,7 @@ from pipeline.prompt import Prompt
 from pipeline.tokenizer import Characters
 from wordclip.crops import Crops
 from wordclip.measure import find, picture_features, read_rows, word_features, word_rows
-from wordclip.model import Heads, alignment, contrast, look, pointing, prefixes, read, row_contrast
+from wordclip.model import Heads, alignment, contrast, look, pointing, prefixes, read, row_contrast, take_tower
 from wordclip.pool import Batch, Pool, augmented, batch_of
 from wordclip.write import write_weights
 
@@ -46,6 +44,16 @@ class Recipe:
     early: float = 0.4  # share of the time over which `evenly` and `pointing` lose their weight
     seed: int = 0
     device: str = "auto"
+
+    @property
+    def alone(self) -> float:
+        """The share of the time in which the stem learns alone."""
+        return 0.0 if self.start else self.reading
+
+    @property
+    def peak(self) -> float:
+        """The learning rate after that."""
+        return self.start_lr if self.start else self.lr
 
 
 WEIGHTS = {
@@ -125,7 +133,7 @@ class Training:
         pictures = augmented(batch.pictures, batch.real, self.preprocess.mean, self.preprocess.std)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with differentiable_attention(self.device), autocast(self.device, self.precision):
-            if done < r.reading and not r.start:
+            if done < r.alone:
                 losses = self._reading(pictures, batch)
                 self.read += len(pictures)
             else:
@@ -166,14 +174,11 @@ class Training:
     def _set_lr(self, done: float) -> None:
         """The stem's own rate at first; then a short warm-up and a cosine decay to zero. By time, not by steps."""
         r = self.recipe
-        reading = 0.0 if r.start else r.reading
-        rest = (done - reading) / (1 - reading)
-        if done < reading:
+        rest = (done - r.alone) / (1 - r.alone)
+        if done < r.alone:
             rate = r.stem_lr * min(1.0, (self.step + 1) / 100)
         else:
-            rate = (r.start_lr if r.start else r.lr) * (
-                min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3
-            )
+            rate = r.peak * (min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
@@ -231,25 +236,6 @@ class Training:
         self.step, self.minutes = state["step"], state["minutes"]
         self.read, self.paired = state["read"], state["paired"]
         return True
-
-
-def take_tower(model: Any, weights: Path) -> None:
-    """Loads the image tower of other weights and freezes it, but for the queries and the projection, which learn.
-
-    DptrError if it is a tower of another shape.
-    """
-    tower = {name: value.float() for name, value in load_file(weights).items() if name.startswith("visual.")}
-    try:
-        missing, unknown = model.load_state_dict(tower, strict=False)
-    except RuntimeError as error:
-        raise DptrError(f"{weights} has another image tower: start from weights of wordclip.") from error
-    new = ("visual.trunk.asked", "visual.trunk.gather.", "visual.trunk.norm_queries.")
-    lost = [name for name in missing if name.startswith("visual.") and not name.startswith(new)]
-    if unknown or lost:
-        raise DptrError(f"{weights} has another image tower ({[*unknown, *lost][0]}): start from weights of wordclip.")
-    for name, parameter in model.named_parameters():
-        if name.startswith("visual.trunk.") and not name.startswith(new):
-            parameter.requires_grad_(False)
 
 
 def frame(prompt: Prompt) -> tuple[list[int], list[int]]:

@@ -69,10 +69,13 @@ class WordReader(VisionTransformer):
         """(B, 1 + QUERIES, W). The other arguments are timm's, for towers that can be masked."""
         return self.gathered(self.picture_tokens(x))
 
-    def gathered(self, tokens: Tensor) -> Tensor:
-        """`forward_features` of `picture_tokens`."""
+    def gathered(self, tokens: Tensor, looks: list[Tensor] | None = None) -> Tensor:
+        """`forward_features` of `picture_tokens`; what queries look at is appended to `looks`, if given."""
         queries = self.asked.to(tokens.dtype).expand(len(tokens), -1, -1)
+        layer: Any
         for layer in self.gather:
+            if looks is not None:
+                looks.append(layer.weights(queries, tokens[:, 1:]))
             queries = layer(queries, tokens[:, 1:])
         return torch.cat([tokens[:, :1], self.norm_queries(queries)], 1)
 

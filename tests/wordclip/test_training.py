@@ -30,9 +30,10 @@ from wordclip.model import (
     prefixes,
     read,
     row_contrast,
+    take_tower,
 )
 from wordclip.pool import Batch, Pool, augmented, batch_of, plain
-from wordclip.train import Recipe, Training, frame, take_tower
+from wordclip.train import Recipe, Training, frame
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "pipeline" / "shipped" / "wordclip.safetensors"
