@@ -6,7 +6,7 @@ import torch
 import models.device
 from cache.errors import WrongUse
 from cache.space import spaces
-from models.device import choose_device, choose_precision, product_rates, rates_said
+from models.device import _layer_rate, choose_device, choose_precision, product_rates, rates_said
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
@@ -33,6 +33,19 @@ def test_rates_are_measured_once():
     assert rates["bf16"] > 1e6
     assert product_rates(CPU) is rates
     assert rates_said(CPU) == f"{rates['fp32'] / 1e9:,.1f} GFLOP/s in fp32, {rates['bf16'] / 1e9:,.1f} in bf16"
+
+
+def test_a_first_product_that_is_held_up_does_not_count(monkeypatch):
+    """As when another process has the machine for a moment: all the time is over after one product of 4 rows."""
+    ticks = iter([0.0, 0.0, 1.0])
+    now = [1.0]
+
+    def clock():
+        now[0] = next(ticks, now[0] + 0.02)
+        return now[0]
+
+    monkeypatch.setattr(models.device.time, "perf_counter", clock)
+    assert _layer_rate(CPU, torch.float32) == pytest.approx(2 * 4 * 512 * 2048 / 0.02)
 
 
 @pytest.mark.parametrize(
