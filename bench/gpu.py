@@ -66,8 +66,8 @@ PARTS = (
         "encode_images", 45, "--runs 1 --count 2048 --precision bf16",
         f"--runs 1 --count 20 --usual 4 --workers 0 {MODEL}",
     ),
-    Part("gpu_tests", 100, "", "--collect"),
-    Part("finetune_step", 45, "", f"--count 12 --batch 4 --steps 2 --workers 0 --size 16x32 {MODEL}"),
+    Part("gpu_tests", 160, "", "--collect"),
+    Part("finetune_step", 75, "--steps 60", f"--count 12 --batch 4 --steps 2 --workers 0 --size 16x32 {MODEL}"),
     Part("stream_step", 40, "", f"--count 300 --batch 8 --steps 4 {MODEL}"),
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ class _Lines:
             if report.failed:
                 line["error"] = report.longreprtext[-1500:]
                 self.failed.append(report.nodeid)
-            print(json.dumps(line), file=self._out, flush=True)
+            print("\n" + json.dumps(line), file=self._out, flush=True)  # pytest's dots stand in the line before
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
