@@ -40,9 +40,6 @@ def main(
     crops: list[Path] = typer.Option([], help="LMDBs of real word crops: nine tenths are for training."),
     watch: list[Path] = typer.Option([], help="LMDBs of real word crops that are only for measuring."),
     out: Path = typer.Option(..., help="Folder for pictures, state, weights and figures."),
-    start: Path | None = typer.Option(
-        None, exists=True, dir_okay=False, help="Weights of wordclip: its image tower is taken and stays as it is."
-    ),
     pictures: int = typer.Option(800_000, help="Pictures to draw, 12 kB each, in files and on the device."),
     minutes: float = typer.Option(90, help="Minutes of training, over all restarts."),
     batch: int = typer.Option(64, help="Pictures per step at first, later twice as many. A GPU takes many more."),
@@ -74,7 +71,7 @@ def main(
         if len(held):
             sets["held-out crops"] = held
         sets |= {path.name: Crops.joined(read_crops([path])) for path in watch}
-        training = Training(encoder, tokens, Recipe(minutes, batch, start=start, seed=seed, device=device), out)
+        training = Training(encoder, tokens, Recipe(minutes, batch, seed=seed, device=device), out)
         if training.load():
             typer.echo(f"going on after {training.minutes:.1f} minutes")
         drawn, real = Pool(chunks * CHUNK, training.device), Pool.of(known, tokens, training.device)

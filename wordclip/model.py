@@ -9,15 +9,12 @@ Shape letters: B words, N letters of the longest label, Q queries, L text positi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cache.errors import DptrError
 from pipeline.shipped.word_vit import COLUMNS, QUERIES, ROWS
 from wordclip.pool import Batch
 
@@ -39,8 +36,8 @@ class Heads(nn.Module):
     def ctc(self, tokens: Tensor, batch: Batch) -> Tensor:
         """CTC loss per letter of the picture's tokens (B, ROWS * COLUMNS, W). In fp32: CPUs have no other kernel."""
         scores = self.columns(_columns(tokens)).float().log_softmax(-1).transpose(0, 1)
-        given = torch.full_like(batch.lengths, COLUMNS)
-        return F.ctc_loss(scores, batch.letters, given, batch.lengths, zero_infinity=True)
+        given = torch.full_like(batch.host_lengths, COLUMNS)
+        return F.ctc_loss(scores, batch.letters, given, batch.host_lengths, zero_infinity=True)
 
     def evenly(self, tokens: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy per column, as if all letters were equally wide: a rough start that CTC finds slowly."""
@@ -69,25 +66,6 @@ def importance(lengths: Tensor) -> Tensor:
     """Weights (B, QUERIES): 1 for a word's letters and its end, RARE for the rows that only repeat the end."""
     places = torch.arange(QUERIES, device=lengths.device)
     return torch.where(places <= lengths[:, None], 1.0, RARE)
-
-
-def take_tower(model: Any, weights: Path) -> None:
-    """Loads the image tower of other weights and freezes it, but for the queries and the projection, which learn.
-
-    DptrError if it is a tower of another shape.
-    """
-    tower = {name: value.float() for name, value in load_file(weights).items() if name.startswith("visual.")}
-    try:
-        missing, unknown = model.load_state_dict(tower, strict=False)
-    except RuntimeError as error:
-        raise DptrError(f"{weights} has another image tower: start from weights of wordclip.") from error
-    new = ("visual.trunk.asked", "visual.trunk.gather.", "visual.trunk.norm_queries.")
-    lost = [name for name in missing if name.startswith("visual.") and not name.startswith(new)]
-    if unknown or lost:
-        raise DptrError(f"{weights} has another image tower ({[*unknown, *lost][0]}): start from weights of wordclip.")
-    for name, parameter in model.named_parameters():
-        if name.startswith("visual.trunk.") and not name.startswith(new):
-            parameter.requires_grad_(False)
 
 
 @dataclass

@@ -31,6 +31,7 @@ class Batch:
     letters: Tensor  # (B, N) int64, token ids of each label's characters, then 0
     lengths: Tensor  # (B,) int64
     centres: Tensor  # (B, N) of each letter, from 0 at the left edge to 1; NaN where unknown
+    host_lengths: Tensor  # `lengths` on the CPU, for what is computed there: a step never waits for the GPU
 
 
 class Pool:
@@ -40,7 +41,7 @@ class Pool:
         self.filled = 0
         self.pictures = torch.empty(capacity, HEIGHT, WIDTH, 3, dtype=torch.uint8, device=device)
         self.letters = torch.zeros(capacity, MAX_LENGTH, dtype=torch.int16, device=device)
-        self.lengths = torch.zeros(capacity, dtype=torch.int16, device=device)
+        self.lengths = torch.zeros(capacity, dtype=torch.int16)  # on the CPU
         self.centres = torch.full((capacity, MAX_LENGTH), torch.nan, device=device)
 
     @classmethod
@@ -56,7 +57,7 @@ class Pool:
         """Puts pictures behind those that are there."""
         new = slice(self.filled, self.filled + len(chunk.lengths))
         for name, values in vars(chunk).items():
-            getattr(self, name)[new] = torch.from_numpy(values).to(self.pictures.device)
+            getattr(self, name)[new] = torch.from_numpy(values)
         self.filled = new.stop  # last: a batch drawn meanwhile sees the rows before it
 
     @contextmanager
@@ -89,9 +90,10 @@ class Pool:
             raise failed[0]
 
     def rows(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pictures, letters, lengths and centres of `count` rows drawn at random."""
-        rows = torch.randint(self.filled, (count,), device=self.pictures.device)
-        return self.pictures[rows], self.letters[rows].long(), self.lengths[rows].long(), self.centres[rows]
+        """Pictures, letters, lengths (on the CPU) and centres of `count` rows drawn at random."""
+        rows = torch.randint(self.filled, (count,))
+        there = rows.to(self.pictures.device)
+        return self.pictures[there], self.letters[there].long(), self.lengths[rows].long(), self.centres[there]
 
 
 def batch_of(drawn: Pool, real: Pool, size: int, share: float) -> Batch:
@@ -99,8 +101,8 @@ def batch_of(drawn: Pool, real: Pool, size: int, share: float) -> Batch:
     crops = round(share * size) if real.filled else 0
     parts = [drawn.rows(size - crops), *([real.rows(crops)] if crops else [])]
     pictures, letters, lengths, centres = (torch.cat(column) for column in zip(*parts, strict=True))
-    longest = int(lengths.max())
-    return Batch(pictures, crops, letters[:, :longest], lengths, centres[:, :longest])
+    longest, there = int(lengths.max()), lengths.to(pictures.device)
+    return Batch(pictures, crops, letters[:, :longest], there, centres[:, :longest], lengths)
 
 
 def augmented(pictures: Tensor, real: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

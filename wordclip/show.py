@@ -13,11 +13,13 @@ from wordclip.render import HEIGHT, WIDTH, Picture
 
 
 def nearest(encoder: Encoder, pictures: Sequence[Picture], words: Sequence[str]) -> list[str]:
-    """For each picture (H, W, 3) uint8 the word whose prompt has the highest cosine with it. Compact layout only."""
+    """For each picture (H, W, 3) uint8 the word whose prompt is nearest by cosine. Not for the full layout."""
     images = encoder.image_tokens(torch.stack([encoder.preprocess(Image.fromarray(p)) for p in pictures]))[:, 0]
     ids = [encoder.prompt.ids(word) for word in words]
     ends = np.cumsum([encoder.rows(i) for i in ids]) - 1
-    texts = encoder.text_states(ids)[ends].astype(np.float32) @ encoder.text_projection.numpy()
+    texts = encoder.text_states(ids)[ends].astype(np.float32)
+    if encoder.layout != "shared":
+        texts = texts @ encoder.text_projection.numpy()
     likeness = _unit(images.astype(np.float32)) @ _unit(texts).T
     return [words[n] for n in likeness.argmax(1)]
 

@@ -19,7 +19,7 @@ from pipeline.prompt import Prompt
 from pipeline.tokenizer import Characters
 from wordclip.crops import Crops
 from wordclip.measure import find, picture_features, read_rows, word_features, word_rows
-from wordclip.model import Heads, alignment, contrast, look, pointing, prefixes, read, row_contrast, take_tower
+from wordclip.model import Heads, alignment, contrast, look, pointing, prefixes, read, row_contrast
 from wordclip.pool import Batch, Pool, augmented, batch_of
 from wordclip.write import write_weights
 
@@ -34,26 +34,14 @@ class Recipe:
     batch: int = 64  # small at first, for many steps; later larger, for more words to tell apart
     double: float = 0.4  # share of the time after which the batch is twice as large
     real: float = 0.16  # share of real crops in a batch
-    start: Path | None = None  # weights of an encoder whose image tower is taken and stays as it is
-    reading: float = 0.03  # share of the time in which the stem alone learns to read, unless there is a start
+    reading: float = 0.03  # share of the time in which the stem alone learns to read
     stem_lr: float = 3e-3  # during that time
     lr: float = 1e-3
-    start_lr: float = 2e-3  # the same if there is a start: what is trained is small
     weight_decay: float = 0.05
     warmup: float = 0.02  # share of the time
     early: float = 0.4  # share of the time over which `evenly` and `pointing` lose their weight
     seed: int = 0
     device: str = "auto"
-
-    @property
-    def alone(self) -> float:
-        """The share of the time in which the stem learns alone."""
-        return 0.0 if self.start else self.reading
-
-    @property
-    def peak(self) -> float:
-        """The learning rate after that."""
-        return self.start_lr if self.start else self.lr
 
 
 WEIGHTS = {
@@ -79,9 +67,7 @@ class Training:
         self.frame = frame(encoder.prompt)
         self.model: Any = encoder.model.float().requires_grad_(True).to(self.device, memory_format=torch.channels_last)
         self.heads = Heads(tokens.size, self.model).to(self.device)
-        if recipe.start:
-            take_tower(self.model, recipe.start)
-        self.weights = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p.requires_grad]
+        self.weights = [*self.model.parameters(), *self.heads.parameters()]
         groups = [
             {"params": [p for p in self.weights if p.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [p for p in self.weights if p.ndim < 2], "weight_decay": 0.0},
@@ -128,12 +114,10 @@ class Training:
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         r, done = self.recipe, min(1.0, self.minutes / self.recipe.minutes)
         self.model.train()
-        if r.start:
-            self.model.visual.trunk.patch_embed.eval()  # or its batch norms would learn
         pictures = augmented(batch.pictures, batch.real, self.preprocess.mean, self.preprocess.std)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with differentiable_attention(self.device), autocast(self.device, self.precision):
-            if done < r.alone:
+            if done < r.reading:
                 losses = self._reading(pictures, batch)
                 self.read += len(pictures)
             else:
@@ -174,11 +158,11 @@ class Training:
     def _set_lr(self, done: float) -> None:
         """The stem's own rate at first; then a short warm-up and a cosine decay to zero. By time, not by steps."""
         r = self.recipe
-        rest = (done - r.alone) / (1 - r.alone)
-        if done < r.alone:
+        rest = (done - r.reading) / (1 - r.reading)
+        if done < r.reading:
             rate = r.stem_lr * min(1.0, (self.step + 1) / 100)
         else:
-            rate = r.peak * (min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3)
+            rate = r.lr * (min(1.0, rest / r.warmup) * 0.5 * (1 + math.cos(math.pi * rest)) + 1e-3)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 

@@ -82,11 +82,11 @@ class WordReader(VisionTransformer):
 
 @register_model
 def dptr_word_reader(pretrained: bool = False, **kwargs: Any) -> WordReader:
-    """`dptr_word_vit`, whose weights it can start from, and 2 layers of queries."""
+    """Width 256, 6 layers, a class token, and 2 layers of queries."""
     for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         kwargs.pop(name, None)
     tower = WordReader(
-        2, img_size=IMAGE, embed_layer=ConvStem, embed_dim=192, depth=4, num_heads=3, num_classes=0, **kwargs
+        2, img_size=IMAGE, embed_layer=ConvStem, embed_dim=256, depth=6, num_heads=4, num_classes=0, **kwargs
     )
     setattr(tower, "default_cfg", {"input_size": (3, *IMAGE)})  # noqa: B010 (torch types attributes as modules)
     return tower
