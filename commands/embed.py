@@ -15,7 +15,7 @@ from sources.cleaning import MAX_LENGTH
 from train.options import DATA, FIRST, MODEL
 
 Model = Annotated[
-    str, typer.Option(help="wordclip, which comes with dptr, or any open_clip model.", rich_help_panel=FIRST)
+    str, typer.Option(help="wordclip2, which comes with dptr, or any open_clip model.", rich_help_panel=FIRST)
 ]
 Pretrained = Annotated[
     str, typer.Option(help="Weights: shipped, a tag of the model, a file, or untrained:SEED.", rich_help_panel=FIRST)
@@ -38,7 +38,7 @@ Column = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip", "shipped"
+DEFAULT_MODEL, DEFAULT_WEIGHTS = "wordclip2", "shipped"
 
 
 def embed_text(

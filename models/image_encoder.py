@@ -162,7 +162,7 @@ class ImageEncoder(nn.Module):
         x = self.norm(x)
         if self.config.queries:
             first = int(self.config.class_token)
-            queries = self.asked.to(x.dtype).expand(len(x), -1, -1)
+            queries = self.asked.to(x.dtype).expand(x.shape[0], -1, -1)  # len(x) would be a constant in ONNX
             for layer in self.gather:
                 queries = layer(queries, x[:, first:])
             x = torch.cat([x[:, :first], self.norm_queries(queries)], 1)

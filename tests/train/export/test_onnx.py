@@ -20,7 +20,8 @@ from train.export import onnx as export_onnx
 @pytest.fixture(
     scope="module",
     params=[
-        ({"out": 20, "quick_gelu": True}, 5, 2, 2.5),  # adapted to the width of the decoder's memory, then merged
+        # a tower with queries of its own, adapted to the width of the decoder's memory, then merged
+        ({"out": 20, "quick_gelu": True, "queries": 6, "query_layers": 1}, 5, 2, 3.25),
         ({"out": 32, "class_token": False, "pre_norm": False}, 0, 1, 5.0),  # the decoder looks at the tokens themselves
     ],
     ids=["adapt-fmu", "tokens"],
