@@ -19,7 +19,6 @@ from train.options import DATA, MACHINE, MODEL, PANELS
 
 if not sys.stderr.isatty():
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file needs a line now and then, not ten a second
-FIRST = os.environ.get("RANK", "0") == "0"  # as torchrun numbers the processes it starts
 
 
 class Commands(TyperGroup):
@@ -38,6 +37,11 @@ class Commands(TyperGroup):
             raise _exit(f"{error.filename or 'the system'}: {error.strerror or error}", 1) from error
 
 
+def _first() -> bool:
+    """Whether this is the first of the ranks, as torchrun numbers the processes it starts."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _exit(message: str, code: int) -> typer.Exit:
     from cache.report import printable
 
@@ -54,7 +58,7 @@ def _lines(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line for people on stderr; stdout is for programs. Of several ranks, only the first prints."""
-    if FIRST:
+    if _first():
         typer.echo(_lines(text), err=True)
 
 
@@ -67,7 +71,7 @@ def say_version(asked: bool) -> None:
 
 def finish(text: str, summary: Any, as_json: bool) -> None:
     """Print the result of a command, as text or as JSON."""
-    if FIRST:
+    if _first():
         typer.echo(json.dumps(summary, indent=2) if as_json else _lines(text))
 
 

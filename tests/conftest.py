@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.helpers import forks
 from tests.helpers.pictures import picture
 
 # in case a test's process writes through the installed command: never the hub
@@ -48,6 +49,7 @@ def tiny_models(tmp_path_factory):
     """Registers `tiny`, `tiny-quickgelu`, `tiny-wide` (unequal widths) and some that cannot be used."""
     import open_clip
 
+    forks.begin()  # where these models are unknown
     folder = tmp_path_factory.mktemp("models")
     bidirectional = {**TINY, "custom_text": True, "text_cfg": {**TINY["text_cfg"], "no_causal_mask": True}}
     average = {**TINY, "vision_cfg": {"image_size": [32, 128], "timm_model_name": "dptr_word_vit", "timm_pool": "avg"}}

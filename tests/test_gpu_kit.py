@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,22 +9,20 @@ import pytest
 
 from bench import gpu
 from bench.gpu_table import table
+from tests.helpers.forks import Forked
 
-ROOT = Path(__file__).parents[1]
 
-
-def test_a_rehearsal_runs_every_part(tmp_path):
+def test_a_rehearsal_runs_every_part(tmp_path, capsys):
     out = tmp_path / "gpu.json"
-    command = [sys.executable, "-m", "bench.gpu", "--tiny", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = Forked.module(tmp_path / "run", "bench.gpu", "--tiny", "--out", out).wait()
     assert done.returncode == 0, done.stdout + done.stderr
     parts = json.loads(out.read_text())["parts"]
     assert list(parts) == [part.name for part in gpu.PARTS]
     assert all(part["lines"] for part in parts.values())
     for what in ("words, from list", "photographs", "depth 1, eager", "streamed", "batch 4, clip, frozen"):
         assert what in done.stdout
-    again = subprocess.run([*command[:3], "--table", str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert again.stdout in done.stdout
+    assert gpu.main(["--table", str(out)]) == 0
+    assert capsys.readouterr().out in done.stdout
 
 
 PART = """

@@ -1,22 +1,18 @@
 """A short run of every kind of fault; `make faults` is the long one."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.helpers.forks import Forked
+
 
 @pytest.fixture(scope="module")
-def happened():
+def happened(tmp_path_factory):
     """In a process of its own, because it forks: with one thread, and no patches of other tests."""
     asked = "--kills 4 --calls 6 --stride 9 --disks 100000 --mutations 250 --sequences 5"
-    environment = {**os.environ, "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-m", "tests.faults", *asked.split()]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    folder = tmp_path_factory.mktemp("faults")
+    done = Forked.module(folder, "tests.faults", *asked.split(), TQDM_DISABLE="1").wait()
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

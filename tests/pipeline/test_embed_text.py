@@ -1,9 +1,6 @@
 """embed-text stores each memory once, goes on where it was stopped, and loses nothing."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +16,7 @@ from pipeline.embed_text import embed_text
 from pipeline.labels import collect
 from tests.conftest import WORDS
 from tests.helpers.files import file_size_limit
+from tests.helpers.forks import Forked
 
 
 def states_of(cache, encoder, corpus, label):
@@ -116,23 +114,13 @@ def test_full_disk_on_the_way_keeps_what_was_committed(tmp_path, encoder, say, m
     assert done.new_memories == 2999
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from types import SimpleNamespace
-import pipeline.embed_text as stage
-from pipeline.encoder import Encoder
-from pipeline.labels import collect
-stage.SHARD_BYTES = 1 << 16
-encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
-for _ in sys.stdin:  # for each line the work begins in a process of its own, to be killed
-    child = os.fork()
-    if not child:
-        stage.embed_text(Path(sys.argv[1]), encoder, collect(map(str, range(1500))), "words", str)
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+def work_to_be_killed(cache):
+    from pipeline.encoder import Encoder
+
+    stage.SHARD_BYTES = 1 << 16
+    encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
+    print("begun", flush=True)
+    embed_text(cache, encoder, collect(map(str, range(1500))), "words", str)
 
 
 def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
@@ -143,14 +131,12 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path, say, monkeypatch):
     encoder = Encoder("wordclip", "untrained:1", precision="fp32", device="cpu")
     embed_text(tmp_path / "whole", encoder, collect(map(str, range(1500))), "words", say)
     killed = 0
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
-        for wait in (0.05, 0.2, 0.5):
-            process.stdin.write("go\n")
-            child = int(process.stdout.readline())
-            time.sleep(wait)
-            os.kill(child, signal.SIGKILL)  # one that has ended waits for its parent, or its parent would be elsewhere
-            killed += process.stdout.readline() == f"{-signal.SIGKILL}\n"
+    for wait in (0.05, 0.2, 0.5):
+        process = Forked(tmp_path / f"after {wait}", work_to_be_killed, tmp_path / "cut")
+        process.wait_until("begun")
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait().returncode == -signal.SIGKILL
     assert killed
     embed_text(tmp_path / "cut", encoder, collect(map(str, range(1500))), "words", say)
     whole, cut = files(tmp_path / "whole"), files(tmp_path / "cut")

@@ -3,7 +3,6 @@
 import signal
 import socket
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint
 
 PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CLI = str(Path(__file__).parents[2] / "cli.py")
 
 
@@ -27,7 +26,7 @@ def ranks(options: PretrainOptions, folder: Path) -> list[subprocess.CompletedPr
         port = one.getsockname()[1]
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     numbered = [{**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    started = [Forked(folder / one["RANK"], *command(options, *PLAIN), **one) for one in numbered]
+    started = [Forked.module(folder / one["RANK"], "cli", *command(options, *PLAIN), **one) for one in numbered]
     return [process.wait() for process in started]
 
 
@@ -59,10 +58,10 @@ def test_two_ranks_learn_what_one_does(two, tmp_path):
 def test_stopped_ranks_go_on_together(two, tmp_path):
     """Started and stopped by torchrun."""
     again = replace(two[0], out=tmp_path / "again")
-    started = [*TORCHRUN, CLI, *command(again, *PLAIN)]
-    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        first_checkpoint(again.out)
-        process.send_signal(signal.SIGTERM)
+    process = Forked.module(tmp_path / "torchrun", *TORCHRUN, CLI, *command(again, *PLAIN))
+    first_checkpoint(again.out)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
     assert 0 < load_checkpoint(again.out, LAST)["step"] < 160
     done = ranks(again, tmp_path)
     assert "continuing from step" in done[0].stderr

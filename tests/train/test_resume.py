@@ -143,7 +143,7 @@ def first_checkpoint(run: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_processes_go_on(long, tmp_path, number):
     killed = replace(long, out=tmp_path / "run")
-    process = Forked(tmp_path / "printed", *command(killed))
+    process = Forked.module(tmp_path / "printed", "cli", *command(killed))
     first_checkpoint(killed.out)
     time.sleep(0.15)
     process.send_signal(number)

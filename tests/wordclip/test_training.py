@@ -2,9 +2,7 @@
 
 import json
 import runpy
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch.nn import functional as F
 
 from pipeline.encoder import Encoder
 from pipeline.shipped.word_vit import COLUMNS, QUERIES
+from tests.helpers.forks import Forked
 from wordclip.crops import Crops, read_crops
 from wordclip.drawing import Chunk
 from wordclip.model import (
@@ -32,8 +31,6 @@ from wordclip.model import (
 from wordclip.pool import Batch, Pool, augmented, batch_of, plain
 from wordclip.train import Recipe, Training, frame
 
-ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "pipeline" / "shipped" / "wordclip.safetensors"
 WORDS = ["HOTEL", "hotel", "12:30", "a", "Straßenbahn", "hot"]
 
 
@@ -240,16 +237,11 @@ def test_a_step_trains_the_stem_and_then_everything(word_encoder, tokens, tmp_pa
     )
 
 
-def make(*arguments):
-    command = [sys.executable, "-m", "wordclip", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_path):
     options = ["--words", material / "words.txt", "--fonts", material / "fonts", "--photos", material / "photos"]
     options += ["--crops", material / "crops", "--watch", material / "crops", "--pictures", 1000, "--device", "cpu"]
-    options += ["--batch", 8]
-    first = make(*options, "--out", tmp_path, "--minutes", 0.06)
+    options += ["--batch", 8, "--out", tmp_path]
+    first = Forked.module(tmp_path / "first", "wordclip", *options, "--minutes", 0.06).wait()
     assert first.returncode == 0, first.stderr
     figures = json.loads((tmp_path / "measured.json").read_text())
     assert figures["crops"]["pictures"] == 30
@@ -262,7 +254,7 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     assert encoder.image_tokens(torch.zeros(1, 3, 32, 128)).shape == (1, 1 + QUERIES, 256)
 
     minutes = figures["training"]["minutes"]  # more than asked for, where a step is slow
-    second = make(*options, "--out", tmp_path, "--minutes", minutes + 0.06)
+    second = Forked.module(tmp_path / "second", "wordclip", *options, "--minutes", minutes + 0.06).wait()
     assert f"going on after {minutes:.1f} minutes" in second.stdout
     assert (tmp_path / "pictures" / "000000.npz").stat().st_mtime_ns == drawn
     again = json.loads((tmp_path / "measured.json").read_text())
