@@ -31,9 +31,9 @@ def work(tmp_path_factory):
 
 
 def typed(line, folder):
-    """A line in a shell; but commands that would import again what embed-text and read import run in this process."""
+    """A line in a shell; but commands that would import again what embed-text imports run in this process."""
     command, *arguments = shlex.split(line)
-    if command == "dptr" and arguments[0] in {"embed-images", "pretrain", "finetune", "evaluate", "export"}:
+    if command == "dptr" and arguments[0] in {"embed-images", "pretrain", "finetune", "evaluate", "export", "read"}:
         return run(*arguments, cwd=folder)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
