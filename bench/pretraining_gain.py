@@ -63,7 +63,7 @@ PRETRAINED = {
     "f": "f",
 }  # the arm whose pre-trained decoder, or at least its shape, is used
 HELD_OUT = 0.1  # of each training set
-ORP_RELATIVE = 0.1  # of the memory's norm
+ORP = "orp(10%)"
 
 
 def say(text: str) -> None:
@@ -92,7 +92,7 @@ def one_pretraining(args: argparse.Namespace, arm: str) -> None:
         out,
         cache=args.out / "cache",
         bank="photos" if arm == "c" else None,
-        orp_relative=ORP_RELATIVE if arm == "c" else None,
+        perturb=ORP if arm == "c" else None,
         zero_memory=arm == "e",
         space="wordclip.untrained" if arm == "f" else "wordclip.shipped",
         depth=args.depth,
