@@ -114,7 +114,8 @@ class Comparison:
         options = PretrainOptions(
             ["words"], out, cache=self.cache, space=UNTRAINED if arm == "untrained" else TRAINED, decoder="nrtr",
             depth=1, batch=128, steps=self.asked.steps, eval_every=self.asked.steps, eval_words=500, lr=2e-3, seed=seed,
-            noise=0.5 if arm == "noise" else None, zero_memory=arm == "language", device="cpu", precision="fp32",
+            perturb="gaussian(50%)" if arm == "noise" else None, zero_memory=arm == "language", device="cpu",
+            precision="fp32",
         )  # fmt: skip
         pretrain(options, say)
 
