@@ -12,9 +12,15 @@ from cache.errors import WrongUse
 from train.perturb.base import Part, Perturbation
 from train.perturb.gaussian import Gaussian, Scaled
 from train.perturb.grammar import Amount, Argument, Call, read, wrong
+from train.perturb.mix import Mix
+from train.perturb.moments import Collapse, Covariance, Matched, Moments, Shift
 from train.perturb.orp import ORP
+from train.perturb.rows import Drop, Stretch, Swap
 
-KINDS: list[type[Part]] = [ORP, Gaussian, Scaled]
+KINDS: list[type[Part]] = [
+    *(ORP, Gaussian, Scaled, Shift, Collapse, Moments, Covariance, Matched),
+    *(Mix, Stretch, Drop, Swap),
+]
 DEFAULT = "orp"  # for a bank without an expression
 
 
@@ -43,12 +49,17 @@ def _part(call: Call, text: str) -> Part:
     hints, given = get_type_hints(kind), dict[str, Any]()
     for number, argument in enumerate(call.arguments):
         name = argument.name or (list(takes)[number] if number < len(takes) else "")
-        if name not in takes:
-            what = f"no {argument.name}" if argument.name else f"only {len(takes)} values"
-            raise wrong(text, argument.place, f"{call.name} takes {what}: write {_usage(kind)}.")
-        if name in given or (argument.name is None and any(a.name for a in call.arguments[:number])):
-            what = f"{name} is given twice" if name in given else "a value without a name follows one with a name"
-            raise wrong(text, argument.place, f"{what}: write {_usage(kind)}.")
+        problem = ""
+        if argument.name is None and any(a.name for a in call.arguments[:number]):
+            problem = "a value without a name follows one with a name"
+        elif name not in takes:
+            problem = (
+                f"{call.name} takes no {name}" if name else f"{call.name} takes {' and '.join(takes) or 'nothing'}"
+            )
+        elif name in given:
+            problem = f"{name} is given twice"
+        if problem:
+            raise wrong(text, argument.place, f"{problem}: write {_usage(kind)}.")
         given[name] = _value(argument, name, hints[name], text)
     for name, found in takes.items():
         if name not in given and found.default is MISSING:

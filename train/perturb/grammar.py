@@ -137,7 +137,9 @@ class _Text:
         value = float(token.text)
         if not math.isfinite(value):
             raise wrong(self._text, token.place, "this number is too large.")
-        return Amount(float(Decimal(repr(value)) / 100), True) if self._took("%") else Amount(value)
+        if self._took("%"):  # in decimals, as it is printed
+            return Amount(float(Decimal(token.text).scaleb(-2)) if value else 0.0, True)
+        return Amount(value)
 
     @property
     def _next(self) -> _Token:
