@@ -26,6 +26,7 @@ import statistics
 import sys
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import torch
 from PIL import Image
 
 from bench.gain_plot import plot
+from cache.bank import Bank
 from cache.space import Space, open_space
 from models.image_encoder import ImageEncoder
 from pipeline.convert import space_tower
@@ -53,8 +55,8 @@ from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.run import LAST, load_checkpoint, load_recogniser, zero_label_recogniser
 from wordclip.drawing import photographs
-from wordclip.fonts import find_fonts
-from wordclip.render import render
+from wordclip.fonts import Font, find_fonts
+from wordclip.render import Picture, render
 from wordclip.show import png
 
 ARMS = {
@@ -85,7 +87,7 @@ class Comparison:
         self.tower = space_tower(self.space, None)
         self.val = [one for path in asked.val for one in labelled(path)]
         self.crops = [one for path in asked.train for one in labelled(path)]
-        self.tokens = tokens(self.space, self.tower, [*self.val, *self.crops])
+        self.tokens = CachedTokens(embed(self.space, self.tower, [*self.val, *self.crops]))
 
     def _embed(self) -> None:
         """Make two spaces with the words' memories, and note how long the trained one took."""
@@ -132,20 +134,26 @@ class Comparison:
         (out / "finished").unlink()
         torch.save({**load_checkpoint(text), "model": decoder}, out / "best.pt")
 
+    @cached_property
+    def drawing(self) -> tuple[list[str], list[Font], list[Picture]]:
+        """What pictures are drawn from: words, fonts, photographs."""
+        wanted = sorted(set(words(self.asked.words, Reading())))
+        characters = sorted({character for word in wanted for character in word})
+        return wanted, find_fonts(self.asked.fonts, characters), photographs([self.asked.photos])
+
     def _drawn(self, seed: int) -> tuple[Labelled, CachedTokens]:
         """Pictures of words, and their tokens: what can be drawn and encoded in the time that the words took."""
         rng, limit = random.Random(f"draw {seed}"), float((self.out / "embedded-shipped").read_text())
-        wanted = sorted(set(words(self.asked.words, Reading())))
-        fonts = find_fonts(self.asked.fonts, sorted({c for word in wanted for c in word}))
-        grounds, labels, pictures = photographs([self.asked.photos]), list[str](), list[bytes]()
+        wanted, fonts, grounds = self.drawing
+        labels, pictures = list[str](), list[bytes]()
         drawn, began = Labelled(f"drawn {seed}", labels, pictures.__getitem__), time.monotonic()
         while time.monotonic() - began < limit:
             some = [rng.choice(wanted) for _ in range(100)]
             pictures += [png(Image.fromarray(render(w, fonts, grounds, rng).picture)) for w in some]
             labels += some
-            found = tokens(self.space, self.tower, [drawn], len(labels) - 100)
+            embed(self.space, self.tower, [drawn], len(pictures) - 100)
         say(f"{len(labels):,} pictures drawn and encoded in {limit:.0f} s")
-        return drawn, found
+        return drawn, CachedTokens(embed(self.space, self.tower, [drawn]))
 
     def _finetuning(self, init: Path, out: Path, steps: int, seed: int) -> FinetuneOptions:
         return FinetuneOptions(
@@ -170,11 +178,10 @@ class Comparison:
         return done.scores["accuracy_36"]
 
 
-def tokens(space: Space, tower: ImageEncoder, sets: list[Labelled], first: int = 0) -> CachedTokens:
-    """The frozen tower's tokens of all pictures; those before number `first` of each set are cached already."""
+def embed(space: Space, tower: ImageEncoder, sets: list[Labelled], first: int = 0) -> Bank:
+    """Encode the pictures of all sets, from number `first` of each on, that are not in the cache yet."""
     pictures = ((f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(first, len(one)))
-    count = sum(len(one) - first for one in sets)
-    return CachedTokens(embed_crops(space, tower, CPU, pictures, count, lambda text: None))
+    return embed_crops(space, tower, CPU, pictures, sum(len(one) - first for one in sets), lambda text: None)
 
 
 def part(one: Labelled, share: float) -> Labelled:
