@@ -16,10 +16,12 @@ from train.perturb.mix import Mix
 from train.perturb.moments import Collapse, Covariance, Matched, Moments, Shift
 from train.perturb.orp import ORP
 from train.perturb.rows import Drop, Stretch, Swap
+from train.perturb.trail import Trail
 
 KINDS: list[type[Part]] = [
     *(ORP, Gaussian, Scaled, Shift, Collapse, Moments, Covariance, Matched),
     *(Mix, Stretch, Drop, Swap),
+    Trail,
 ]
 DEFAULT = "orp"  # for a bank without an expression
 
