@@ -164,7 +164,7 @@ def kept_perturbation(folder: Path, config: RunConfig) -> Perturbation:
     try:
         found.restore(load_tensors(path) if path.exists() else {})
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise DptrError(f"{path} is missing or damaged: restore it, or pre-train again.") from error
     return found
 
 
