@@ -63,7 +63,8 @@ class Recogniser(nn.Module):
         self.config = config
         D, E = config.decoder.memory_width, config.vision.tokens_width
         self.encoder = ImageEncoder(config.vision)
-        self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # for encoders whose two widths differ
+        # for encoders whose two widths differ
+        self.adapt: nn.Module = nn.Identity() if D == E else nn.Linear(E, D)
         heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
         self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
         self.decoder = make(config.decoder)

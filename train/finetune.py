@@ -96,7 +96,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         "pretrained": {
             "corpora": pretraining.corpus,
             "steps": init.resolved["steps"],
-            "orp": init.resolved["orp"],
+            "perturb": init.resolved["perturb"],
             "zero_memory": pretraining.zero_memory,
         },
     }

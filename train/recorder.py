@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from models.device import choose_precision
 from train.ranks import Ranks
 from train.reading.result import Reading, worst_first
-from train.run import load_file, run_config, step_of, steps_of
+from train.run import PERTURBATION, load_file, run_config, step_of, steps_of
 from train.run_config import RunConfig
 
 KEEP = 3  # checkpoints to resume from
@@ -69,6 +70,12 @@ class Recorder:
         rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
         lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
+
+    def keep(self, tensors: dict[str, Tensor]) -> None:
+        """Write what the run's perturbation needs when it reads, if anything."""
+        if tensors and self._ranks.first:
+            there = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            write_whole(self.folder / PERTURBATION, save(there))
 
     def newest(self) -> Path | None:
         """The newest checkpoint to resume from."""

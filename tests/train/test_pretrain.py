@@ -32,7 +32,7 @@ def trained(cache, tmp_path_factory):
     """A run long enough to read numbers it never saw, perturbed."""
     out = tmp_path_factory.mktemp("runs") / "numbers"
     options = PretrainOptions(
-        ["numbers"], out, cache=cache, bank="noise", orp_relative=0.1, depth=1, heads=2, batch=64, steps=400, lr=4e-3,
+        ["numbers"], out, cache=cache, bank="noise", perturb="orp(10%)", depth=1, heads=2, batch=64, steps=400, lr=4e-3,
         permutations=2, held_out=0.1, eval_every=200, device="cpu", precision="fp32",
     )  # fmt: skip
     lines = []
@@ -52,7 +52,7 @@ def test_run_folder_holds_everything(trained, cache):
     config = json.loads((out / "config.json").read_text())
     assert config["options"]["steps"] == config["resolved"]["steps"] == 400
     assert config["space"] == open_space(cache).name
-    orp = config["resolved"]["orp"]
+    orp = config["resolved"]["perturb"]["orp"]
     assert orp["lambda"] == pytest.approx(0.1 * orp["memory_norm"] / orp["bank_norm"])
     assert orp["relative"] == pytest.approx(0.1)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -109,7 +109,7 @@ def test_readers_train_alike(options, tmp_path):
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(
-    "changes", [{"bank": None}, {"orp": 0.5, "orp_positions": "sample"}, {"width": 48, "heads": 3}]
+    "changes", [{"bank": None}, {"perturb": "orp(0.5, positions=sample)"}, {"width": 48, "heads": 3}]
 )
 def test_shapes_and_strengths_run(options, depth, changes):
     summary = pretrain(replace(options, depth=depth, **changes), print)
@@ -134,9 +134,8 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"orp": 0.1, "orp_relative": 0.1}, "give only one of them"),
-        ({"bank": None, "orp": 0.1}, "needs photographs"),
-        ({"orp_positions": "x"}, "'shared' or 'sample'"),
+        ({"bank": None, "perturb": "orp(0.1)"}, "orp needs photographs"),
+        ({"perturb": "orp(0.1, positions=x)"}, "positions is shared or sample, not x"),
         ({"execution": "x"}, "one of eager, graphs, compiled"),
         ({"execution": "graphs"}, "needs a GPU"),
         ({"heads": 5}, "cannot be split into 5 heads"),
