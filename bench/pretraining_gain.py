@@ -171,7 +171,9 @@ class Comparison:
         out = self.out / "finetuned"
         shutil.rmtree(out, ignore_errors=True)
         steps = self.asked.finetune_steps[self.asked.labels.index(labels)]
-        options = replace(self._finetuning(init, out, steps, seed), scratch=arm == "scratch")
+        options = replace(
+            self._finetuning(init, out, steps, seed), scratch=arm == "scratch", other_space=arm == "untrained"
+        )
         total = sum(len(one) for one in self.crops)
         some = [[part(one, labels / total)] for one in self.crops]
         done = finetune(options, Material(some, self.val, self.space, self.tower, self.tokens), say)

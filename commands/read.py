@@ -93,7 +93,10 @@ def read(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read."""
+    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read.
+
+    --json also has the confidence of each character.
+    """
     from cache.report import printable
     from train.reading.read import read as read_pictures
     from train.run import pretrained_config

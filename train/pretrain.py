@@ -22,10 +22,11 @@ from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
 from train.expectation import expectation, none_right
-from train.loop import Found, Loop
+from train.loop import Loop
 from train.options import released_rate
 from train.perturb import perturbation as perturbation_asked
 from train.pretrain_options import PretrainOptions, check
+from train.progress import Found
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
 from train.reading.result import scored

@@ -22,6 +22,7 @@ import pipeline.embed_text
 import pipeline.neighbours
 import pipeline.picture_shards
 import pipeline.stage
+import pipeline.unfinished
 from cache.errors import DptrError
 from cache.garbage import find_garbage, remove
 from cache.lock import writing
@@ -51,6 +52,7 @@ def prepare(folder: Path) -> Encoder:
     pipeline.embed_text.SHARD_BYTES = 1 << 14
     pipeline.embed_text.CORPUS_BYTES = 1 << 12
     pipeline.picture_shards.SHARD_BYTES = 1 << 13
+    pipeline.unfinished.EVERY = 0.0  # after each batch
     pipeline.neighbours.SHARD, pipeline.neighbours.BATCH = 32, 16
     for stage in (pipeline.stage, pipeline.embed_text, pipeline.embed_images):
         stage.MARGIN = -(1 << 40)  # a disk that is too small is to be met on the way, not foreseen
