@@ -94,6 +94,17 @@ class Bank(Collection):
         opened = self._open_index(mapped=True)
         return opened[0] if opened else None
 
+    def whole_index(self) -> Any:
+        """The index, which covers every picture. DptrError if it does not; Damaged as `index`."""
+        found = self.index()
+        if found is None or found.ntotal < self.rows:
+            covered = 0 if found is None else found.ntotal
+            raise DptrError(
+                f"the index of bank '{self.name}' covers {covered:,} of its {self.rows:,} photographs: run the "
+                "embed-images command that made it again."
+            )
+        return found
+
     def index_facts(self) -> Facts | None:
         """What is known of the index, without loading it; None as for `index`."""
         return read_facts(self.folder / INDEX)

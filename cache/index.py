@@ -28,6 +28,7 @@ from cache.errors import WrongUse
 KINDS = ("auto", "exact", "ivf", "pq", "hnsw")
 EXACT = 50_000  # pictures up to which `auto` compares all
 A_CELL = 64  # vectors from which k-means finds one centroid
+SCENE = 8  # the same where cells are not for searching but for balance
 CODES = 16_384  # vectors, at least, from which the codes of `pq` are learned
 LINKS, CARE = 32, 80  # of a graph: links of each vector, and candidates looked at to find them
 SAMPLE, TOP, GOAL = 256, 10, 0.95  # pictures searched to measure recall, neighbours of each, and the share to be found
@@ -159,7 +160,7 @@ def set_reach(index: Any, far: int) -> None:
 
 
 def cells_of(index: Any) -> NDArray[np.int32]:
-    """The cell of each picture (N,): that of the index, or found by k-means if it has none."""
+    """The cell of each picture (N,): that of the index, or of k-means with SCENE pictures each if it has none."""
     import faiss
 
     N = index.ntotal
@@ -172,7 +173,7 @@ def cells_of(index: Any) -> NDArray[np.int32]:
         return found
     rows = index.reconstruct_n(0, N)
     with _threads():
-        means = faiss.Kmeans(index.d, _cells(N), spherical=True, min_points_per_centroid=1)
+        means = faiss.Kmeans(index.d, _cells(N, SCENE), spherical=True, min_points_per_centroid=1)
         means.train(rows)
         return means.index.search(rows, 1)[1][:, 0].astype(np.int32)
 
@@ -191,9 +192,9 @@ def _threads(count: int | None = None) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _cells(pictures: int) -> int:
-    """Some 4 sqrt(N) cells, as FAISS's guidelines have it, but each with A_CELL pictures of the base."""
-    return max(1, min(4 << (base(pictures).bit_length() - 1) // 2, base(pictures) // A_CELL))
+def _cells(pictures: int, each: int = A_CELL) -> int:
+    """Some 4 sqrt(N) cells, as FAISS's guidelines have it, but with `each` pictures of the base on the average."""
+    return max(1, min(4 << (base(pictures).bit_length() - 1) // 2, base(pictures) // each))
 
 
 def _reaches(index: Any) -> list[int]:

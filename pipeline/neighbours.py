@@ -54,7 +54,7 @@ def neighbours(
     """
     with writing(space.folder):
         bank, corpus = space.existing_bank(bank_name), space.existing_corpus(corpus_name)
-        index, table = _whole_index(bank), space.neighbours(bank_name)
+        index, table = bank.whole_index(), space.neighbours(bank_name)
         before = table.made_for
         width = min(k or (before.k if before else K), bank.rows)
         made_for = MadeFor(bank.rows, bank.pictures_digest(bank.rows), width)
@@ -114,17 +114,6 @@ class EndRows:
             return unit(states[ends - lengths])
         rows = states[ends - 1].astype(np.float32)
         return unit(rows @ self._projection if self._layout == "compact" else rows)
-
-
-def _whole_index(bank: Bank) -> Any:
-    index = bank.index()
-    if index is None or index.ntotal < bank.rows:
-        covered = 0 if index is None else index.ntotal
-        raise DptrError(
-            f"the index of bank '{bank.name}' covers {covered:,} of its {bank.rows:,} photographs: run the "
-            "embed-images command that made it again."
-        )
-    return index
 
 
 def _tuned(

@@ -100,7 +100,9 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         for number, indices in islice(batches, first, None, step):
             words = self.words.take(indices)
             generator = torch.Generator().manual_seed(hash((self.seed, self._epoch, self._rank, number)) % 2**63)
-            yield _item(words, *self._perturbation(*self._loader.load(words), generator))
+            memory, mask = self._loader.load(words)
+            numbers = torch.from_numpy(words.memories)
+            yield _item(words, *self._perturbation(memory, mask, generator, numbers))
 
     @property
     def _plan(self) -> Plan:

@@ -134,7 +134,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
-        memory, mask = perturbation(batch.memory, batch.mask)
+        memory, mask = perturbation(batch.memory, batch.mask, numbers=batch.numbers)
         more = () if batch.drawn is None else (batch.drawn,)
         return decoder.loss(memory, mask, batch.targets, *more), decoder.predictions(batch.targets)
 

@@ -159,7 +159,7 @@ def test_cells_hold_what_is_alike(bank, kind):
     rows = unit(photographs(3000))
     assert cells.shape == (3000,)
     assert cells.dtype == np.int32
-    assert 8 < len(set(cells.tolist())) <= index._cells(3000)
+    assert 8 < len(set(cells.tolist())) <= index._cells(3000, index.SCENE)
     products = rows @ rows.T
     same = cells[:, None] == cells
     assert products[same].mean() > products[~same].mean() + 0.3

@@ -14,6 +14,7 @@ from train.perturb.gaussian import Gaussian, Scaled
 from train.perturb.grammar import Amount, Argument, Call, read, wrong
 from train.perturb.mix import Mix
 from train.perturb.moments import Collapse, Covariance, Matched, Moments, Shift
+from train.perturb.neighbours import Far, Nearest, Spread
 from train.perturb.orp import ORP
 from train.perturb.rows import Drop, Stretch, Swap
 from train.perturb.trail import Trail
@@ -21,6 +22,7 @@ from train.perturb.trail import Trail
 KINDS: list[type[Part]] = [
     *(ORP, Gaussian, Scaled, Shift, Collapse, Moments, Covariance, Matched),
     *(Mix, Stretch, Drop, Swap),
+    *(Nearest, Far, Spread),
     Trail,
 ]
 DEFAULT = "orp"  # for a bank without an expression

@@ -28,6 +28,7 @@ class Part:
 
     name: ClassVar[str]
     needs_bank: ClassVar[bool] = False
+    needs_numbers: ClassVar[bool] = False  # called with one more argument: the numbers (B,) of the memories
 
     def prepare(self, material: Material) -> None:
         """Take what this needs from the cache; called once, before anything else. Default: nothing."""
@@ -96,10 +97,17 @@ class Perturbation:
         if material.bank and material.layout != "shared":
             self._bases = f"; layout {material.layout} does not project rows as image tokens are: two bases are mixed"
 
-    def __call__(self, memory: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Moved:
-        """As `Part`."""
+    def __call__(
+        self,
+        memory: Tensor,
+        mask: Tensor | None,
+        generator: torch.Generator | None = None,
+        numbers: Tensor | None = None,
+    ) -> Moved:
+        """As `Part`. `numbers` (B,) int64: those of the memories, on their device, for parts with `needs_numbers`."""
         for part in self.parts:
-            memory, mask = part(memory, mask, generator)
+            more = (numbers,) if part.needs_numbers else ()
+            memory, mask = part(memory, mask, generator, *more)
         return memory, mask
 
     def evaluated(self, memory: Tensor, mask: Tensor | None) -> Moved:

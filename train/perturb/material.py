@@ -4,14 +4,19 @@ Statistics are computed when a run begins, which takes a second or less, and not
 run's words and its bank, and both can grow. What reading needs of them later is kept with the run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.bank import Bank
 from cache.errors import DptrError, WrongUse
+from cache.index import cells_of
+from cache.neighbours import ABSENT
 from cache.space import Space
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words
@@ -19,6 +24,7 @@ from train.data.words import Words
 WORDS, PHOTOGRAPHS = 1000, 500  # in a sample; there may be almost twice as many
 MOST_ROWS = 1 << 15  # that statistics are computed from
 WIDEST = 1024  # whose covariance is still small
+Finds = Callable[[str], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,14 @@ class Statistics:
 class Material:
     """`rows` (n, D) float32 are a sample of the memories' rows, on the device of training; `layout` is the space's."""
 
-    def __init__(self, rows: Tensor, bank: Bank | None = None, layout: str = "shared") -> None:
-        """DptrError if a bank's tokens are not as wide as the rows."""
-        self.rows, self.bank, self.layout = rows, bank, layout
+    def __init__(
+        self, rows: Tensor, bank: Bank | None = None, layout: str = "shared", table: Finds | None = None
+    ) -> None:
+        """`table` reads one side of the bank's neighbours, as `Neighbours.read` does.
+
+        DptrError if a bank's tokens are not as wide as the rows.
+        """
+        self.rows, self.bank, self.layout, self._table = rows, bank, layout, table
         width = bank.entries[0].datasets["features"].shape[-1] if bank else rows.shape[1]
         if bank and width != rows.shape[1]:
             raise DptrError(
@@ -78,6 +89,16 @@ class Material:
     def tokens(self) -> Tensor:
         """A sample of the bank's tokens, (n, D) float32, on the device of training."""
         return _some(self._sample.flatten(0, 1)).to(self.rows.device).float()
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """The cell of each photograph in the bank's index, (N,) int64. DptrError if the index is not up to date."""
+        return torch.from_numpy(cells_of(self._given.whole_index())).long().to(self.rows.device)
+
+    def neighbours(self, side: str) -> Tensor:
+        """The photographs `near` or `far` from each memory, (memories, k) int32. DptrError if some have none."""
+        assert self._table, "a part with needs_numbers is not prepared without a table"
+        return torch.from_numpy(self._table(side)).to(self.rows.device)
 
     @cached_property
     def text(self) -> Statistics:
@@ -112,7 +133,21 @@ def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | No
     """
     memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // WORDS))))
     rows = memory.flatten(0, 1) if mask is None else memory[mask]
-    return Material(rows, None if bank is None else space.existing_bank(bank), space.fingerprint.layout)
+    if bank is None:
+        return Material(rows, None, space.fingerprint.layout)
+    found = space.existing_bank(bank)
+
+    def table(side: str) -> NDArray[np.int32]:
+        rows = space.neighbours(bank).read(side, space.memories, found)
+        lacking = int((rows[words.memories, 0] == ABSENT).sum())
+        if lacking:
+            raise DptrError(
+                f"{lacking:,} of {len(words):,} words have no neighbours in bank '{bank}': run dptr neighbours CORPUS "
+                f"{bank} for each corpus."
+            )
+        return rows
+
+    return Material(rows, found, space.fingerprint.layout, table)
 
 
 def mean_row_norm(rows: Tensor) -> float:

@@ -38,14 +38,17 @@ class ORP(Part):
         """
         N, T, _ = self.features.shape
         device, shared = self.features.device, self.positions == "shared"
-        photographs = _shuffled(1, N, B, device, generator)[0]
-        positions = _shuffled(1 if shared else B, T, M, device, generator)
+        photographs = shuffled(1, N, B, device, generator)[0]
+        positions = shuffled(1 if shared else B, T, M, device, generator)
         return photographs, positions[0] if shared else positions
 
     def __call__(self, memory: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Moved:
-        photographs, positions = self.draw(memory.shape[0], memory.shape[1], generator)
+        return self.add(memory, *self.draw(memory.shape[0], memory.shape[1], generator)), mask
+
+    def add(self, memory: Tensor, photographs: Tensor, positions: Tensor) -> Tensor:
+        """Memory (B, M, D) with tokens, as `draw` chose them, added to its rows."""
         noise = self.features[photographs[:, None], positions]  # (B, M, D)
-        return memory + self.factor * noise.to(memory.dtype), mask
+        return memory + self.factor * noise.to(memory.dtype)
 
     def describe(self) -> str:
         photographs, tokens, _ = self.features.shape
@@ -73,7 +76,7 @@ class ORP(Part):
         return self.factor * self.bank_norm / self.memory_norm if self.memory_norm else 0.0
 
 
-def _shuffled(rows: int, size: int, count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+def shuffled(rows: int, size: int, count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """(rows, count): each row holds as many random orders of 0..size - 1 as it takes, end to end."""
     rounds = -(-count // size)
     orders = torch.rand(rows, rounds, size, device=device, generator=generator).argsort(-1)

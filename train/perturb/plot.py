@@ -68,7 +68,8 @@ def draw_all(
     loader = MemoryLoader(space, torch.device("cpu"))
     charset = Charset("".join(sorted(set("".join(space.existing_corpus(corpus).labels())))))
     words, _ = read_words(space, [corpus], charset, MAX_LENGTH)
-    memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // WORDS))))
+    some = words.take(range(0, len(words), max(1, len(words) // WORDS)))
+    (memory, mask), numbers = loader.load(some), torch.from_numpy(some.memories)
     sides = {TEXT: memory.flatten(0, 1) if mask is None else memory[mask]}
     if bank:
         sides[PHOTOGRAPHS] = Material(sides[TEXT], space.existing_bank(bank)).tokens
@@ -81,24 +82,29 @@ def draw_all(
     for number, kind in enumerate(asked, 1):
         kind.prepare_from(space, loader, words)
         path = folder / f"{number}-{''.join(c if c.isalnum() else '-' for c in str(kind)).strip('-')}.png"
-        found[path.name] = {what: asdict(g) for what, g in draw(sides, kind, memory, mask, path).items()}
+        found[path.name] = {what: asdict(g) for what, g in draw(sides, kind, memory, mask, path, numbers).items()}
     return found
 
 
 def draw(
-    before: Mapping[str, Tensor], perturbation: Perturbation, memory: Tensor, mask: Tensor | None, path: Path
+    before: Mapping[str, Tensor],
+    perturbation: Perturbation,
+    memory: Tensor,
+    mask: Tensor | None,
+    path: Path,
+    numbers: Tensor | None = None,
 ) -> dict[str, Gap]:
     """Plot all sides before and after `perturbation`; returns the gap from text rows to each other side, both times.
 
-    `before` has the rows (n, D) of each side, TEXT among them; `memory` (B, M, D) and `mask` are the same text as a
-    batch. Word images are moved too where the perturbation says that reading does so.
+    `before` has the rows (n, D) of each side, TEXT among them; `memory` (B, M, D), `mask` and `numbers` are the same
+    text as a batch. Word images are moved too where the perturbation says that reading does so.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    moved, moved_mask = perturbation(memory, mask, torch.Generator(memory.device).manual_seed(0))
+    moved, moved_mask = perturbation(memory, mask, torch.Generator(memory.device).manual_seed(0), numbers)
     after = {**before, TEXT: moved.flatten(0, 1) if moved_mask is None else moved[moved_mask]}
     if PICTURES in before:
         after[PICTURES] = perturbation.inference(before[PICTURES][None])[0]

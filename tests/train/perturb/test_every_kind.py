@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,6 +24,7 @@ from train.run_config import RunConfig, options_of
 EVERY = [
     "orp(0.1)", "orp(10%, positions=sample)", "gaussian(50%)", "scaled(0.1)", "shift(0.5)", "collapse(10%)", "moments",
     "covariance", "matched(10%)", "mix(k=4)", "stretch(0.3)", "drop(20%)", "swap(20%)", "trail(12)",
+    "nearest(0.1)", "far(10%, k=3)", "spread(0.1)",
     "stretch(0.3) + moments + gaussian(10%)",
 ]  # fmt: skip
 D = 16
@@ -32,7 +34,8 @@ def prepared(text, folder):
     found = perturbation(text, "bank")
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(20, 9, D, generator=generator)
-    found.prepare(material(folder, torch.randn(300, D, generator=generator), features))
+    rows = torch.randn(300, D, generator=generator)
+    found.prepare(material(folder, rows, features, table=lambda side: np.tile(np.arange(20, dtype=np.int32), (9, 1))))
     return found
 
 
@@ -50,8 +53,8 @@ def test_a_batch_stays_one(text, tmp_path):
     memory, mask = batch()
     before = memory.clone()
     for given in (mask | (torch.arange(7) == 0), None):
-        moved, there = found(memory, given, torch.Generator().manual_seed(2))
-        again, _ = found(memory, given, torch.Generator().manual_seed(2))
+        moved, there = found(memory, given, torch.Generator().manual_seed(2), torch.arange(8))
+        again, _ = found(memory, given, torch.Generator().manual_seed(2), torch.arange(8))
         assert torch.equal(moved, again)
         assert moved.dtype == memory.dtype
         assert moved.isfinite().all()
@@ -71,7 +74,7 @@ def test_it_never_waits_for_the_device(text, tmp_path):
     """A GPU may replay it: a shape that depends on values, or a value that Python reads, fails on fake tensors."""
     found = prepared(text, tmp_path)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        moved, _ = found(torch.randn(8, 7, D), torch.ones(8, 7, dtype=torch.bool))
+        moved, _ = found(torch.randn(8, 7, D), torch.ones(8, 7, dtype=torch.bool), numbers=torch.arange(8))
     assert moved.shape[::2] == (8, D)
 
 
