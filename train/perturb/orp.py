@@ -44,8 +44,9 @@ class ORP(Part):
 
     def __call__(self, memory: Tensor, mask: Tensor | None, generator: torch.Generator | None = None) -> Moved:
         photographs, positions = self.draw(memory.shape[0], memory.shape[1], generator)
-        noise = self.features[photographs[:, None], positions]  # (B, M, D)
-        return memory + self.factor * noise.to(memory.dtype), mask
+        places = photographs[:, None] * self.features.shape[1] + positions  # (B, M), in all tokens end to end
+        noise = self.features.flatten(0, 1).index_select(0, places.flatten()).to(memory.dtype)
+        return noise.view_as(memory).mul_(self.factor).add_(memory), mask
 
     def describe(self) -> str:
         photographs, tokens, _ = self.features.shape
