@@ -47,8 +47,9 @@ class ORP(Part):
 
     def add(self, memory: Tensor, photographs: Tensor, positions: Tensor) -> Tensor:
         """Memory (B, M, D) with tokens, as `draw` chose them, added to its rows."""
-        noise = self.features[photographs[:, None], positions]  # (B, M, D)
-        return memory + self.factor * noise.to(memory.dtype)
+        places = photographs[:, None] * self.features.shape[1] + positions  # (B, M), in all tokens end to end
+        noise = self.features.flatten(0, 1).index_select(0, places.flatten()).to(memory.dtype)
+        return noise.view_as(memory).mul_(self.factor).add_(memory)
 
     def describe(self) -> str:
         photographs, tokens, _ = self.features.shape
