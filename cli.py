@@ -21,14 +21,15 @@ import typer
 from commands.cache import cache_app
 from commands.console import HELP, Commands, say, say_version
 from commands.embed import embed_images, embed_text
+from commands.neighbours import neighbours
 from commands.read import evaluate, export, read
-from commands.train import finetune, pretrain
+from commands.train import compare, finetune, pretrain
 
 if _MAIN:
     signal.signal(signal.SIGINT, _BEFORE)
 
 app = typer.Typer(cls=Commands, **HELP)
-for command in (embed_text, embed_images, pretrain, finetune, evaluate, read, export):
+for command in (embed_text, embed_images, neighbours, pretrain, finetune, compare, evaluate, read, export):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

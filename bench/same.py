@@ -42,7 +42,7 @@ def main() -> None:
         _say("bytes of the cache", _hash(*(part for p in files for part in (str(p).encode(), p.read_bytes()))))
         for kind in DECODERS:
             run = Path("runs", kind)
-            noise = ("--bank", "photos", "--orp-relative", "0.1") if kind == "parseq" else ()
+            noise = ("--bank", "photos", "--perturb", "orp(10%)") if kind == "parseq" else ()
             _run(
                 "pretrain", "--corpus", "words", "--out", run, "--decoder", kind, *SHAPE, *noise, "--precision", "fp32"
             )

@@ -6,6 +6,7 @@ CACHE/<space>/
     memories/                   manifest.jsonl  00000.h5 ...
     corpora/<name>/             manifest.jsonl  00000.h5 ...
     banks/<name>/               manifest.jsonl  00000.h5 ...  index.faiss  skipped.json
+    neighbours/<bank>/          manifest.jsonl  00000.h5 ...: the nearest and farthest photographs of memories
     crops/<H>x<W>/              manifest.jsonl  00000.h5 ...  skipped.json: tokens of word images
 """
 

@@ -2,9 +2,8 @@
 
 A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, `keys`
 (n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how it became pixels.
-`index.faiss` is an inner-product index over the normalised class-token rows, in the order of the bank, with the sha256
-of all that as its last 32 bytes, which FAISS does not read; `skipped.json` maps names of pictures that could not be
-read to the reason.
+`index.faiss` is an inner-product index over the normalised class-token rows, in the order of the bank; `skipped.json`
+maps names of pictures that could not be read to the reason.
 """
 
 import hashlib
@@ -14,14 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import index
+from cache.class_tokens import ClassTokens
 from cache.collection import Collection
 from cache.errors import Damaged, DptrError
 from cache.files import write_whole
+from cache.index_file import INDEX, Facts, open_index, read_facts, write_index
 from cache.keys import Keys, keys_to_disk, read_keys
 from cache.seal import seal, unseal
-from cache.shard import Image, Shard, check_finite, pack_strings, unpack_strings
+from cache.shard import Image, check_finite, pack_strings, unpack_strings
 
-INDEX, SKIPPED = "index.faiss", "skipped.json"
+SKIPPED = "skipped.json"
 
 
 def picture_key(data: bytes) -> bytes:
@@ -85,40 +87,66 @@ class Bank(Collection):
             write_whole(self.folder / SKIPPED, text.encode())
 
     def index(self) -> Any:
-        """The FAISS index, or None. Damaged if its checksum is wrong or it covers more pictures than the bank has."""
-        import faiss
+        """The FAISS index, memory-mapped if it is large, or None if there is none or it is of an earlier version.
 
+        Damaged if it does not match its checksum, or is of other pictures than the bank's first ones.
+        """
+        opened = self._open_index(mapped=True)
+        return opened[0] if opened else None
+
+    def whole_index(self) -> Any:
+        """The index, which covers every picture. DptrError if it does not; Damaged as `index`."""
+        found = self.index()
+        if found is None or found.ntotal < self.rows:
+            covered = 0 if found is None else found.ntotal
+            raise DptrError(
+                f"the index of bank '{self.name}' covers {covered:,} of its {self.rows:,} photographs: run the "
+                "embed-images command that made it again."
+            )
+        return found
+
+    def index_facts(self) -> Facts | None:
+        """What is known of the index, without loading it; None as for `index`."""
+        return read_facts(self.folder / INDEX)
+
+    def write_index(self, kind: str = "auto") -> Facts:
+        """Bring the index up to date: of this kind (see `cache.index`), and over all pictures.
+
+        WrongUse for a kind that the bank is too small for, Damaged if a shard or the index has changed.
+        """
+        wanted, size = index.chosen(kind, self.rows), index.base(self.rows)
+        before = self.index_facts()
+        if before and (before.kind, before.pictures) == (wanted, self.rows):
+            self._open_index(mapped=True)  # so that an index which is kept is one that can be read
+            return before
+        tokens = self.class_tokens()
+        grows = before and before.kind == wanted and (wanted == "exact" or (wanted != "hnsw" and before.base == size))
+        opened = self._open_index(mapped=False) if grows else None
+        found = opened[0] if opened else index.empty_index(wanted, tokens)
+        index.add(found, tokens)
+        own, queries = tokens.spread(index.SAMPLE, self.rows)
+        recall = index.tune(found, tokens, queries, own)
+        keys, cells = self.pictures_digest(self.rows), int(getattr(found, "nlist", 0))
+        facts = Facts(wanted, self.rows, keys, self.fingerprint.digest, size, cells, index.reach(found), recall)
+        write_index(self.folder / INDEX, found, facts)
+        return facts
+
+    def class_tokens(self) -> ClassTokens:
+        """The vectors that the index is over. The bank must not be empty."""
+        return ClassTokens(list(self.shards()))
+
+    def pictures_digest(self, count: int) -> str:
+        """blake2b over the keys of the first `count` pictures, in hexadecimal: which pictures these are."""
+        return hashlib.blake2b(self.keys()[:count].tobytes(), digest_size=16).hexdigest()
+
+    def _open_index(self, mapped: bool) -> tuple[Any, Facts] | None:
         path = self.folder / INDEX
-        if not path.exists():
+        opened = open_index(path, mapped)
+        if opened is None:
             return None
-        data = path.read_bytes()
-        if hashlib.sha256(data[:-32]).digest() != data[-32:]:
-            raise Damaged(path, "it does not match its checksum")
-        index = faiss.deserialize_index(np.frombuffer(data[:-32], np.uint8))
-        if index.ntotal > Bank(self.folder, self.fingerprint).rows:  # it may have grown since this one was opened
-            raise Damaged(path, f"it covers {index.ntotal:,} pictures and the bank has {self.rows:,}")
-        return index
-
-    def write_index(self) -> None:
-        """Add the pictures that index.faiss does not cover yet."""
-        import faiss
-
-        index = self.index()
-        if index is None:
-            index = faiss.IndexFlatIP(self.entries[0].datasets["features"].shape[-1])
-        start, known = 0, index.ntotal
-        for shard in self.shards():
-            start += shard.entry.rows
-            if start > index.ntotal:
-                index.add(_class_rows(shard)[index.ntotal - start :])
-        if index.ntotal > known:
-            data = faiss.serialize_index(index).tobytes()
-            write_whole(self.folder / INDEX, data + hashlib.sha256(data).digest())
-
-
-def _class_rows(shard: Shard) -> NDArray[np.float32]:
-    import faiss
-
-    rows = np.ascontiguousarray(shard.read("features")[:, 0], np.float32)
-    faiss.normalize_L2(rows)
-    return rows
+        facts, now = opened[1], Bank(self.folder, self.fingerprint)  # it may have grown since this one was opened
+        if facts.pictures > now.rows:
+            raise Damaged(path, f"it covers {facts.pictures:,} pictures and the bank has {now.rows:,}")
+        if (facts.space, facts.keys) != (self.fingerprint.digest, now.pictures_digest(facts.pictures)):
+            raise Damaged(path, "it is of other pictures than the bank's, or of another encoder")
+        return opened

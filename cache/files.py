@@ -3,8 +3,9 @@
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -13,21 +14,31 @@ from cache.errors import DptrError, WrongUse
 LONGEST = 200  # bytes of a name
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` so that after a crash at any moment the file is the old one or the complete new one.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Yields a function that writes the next bytes of `path`, so that after a crash at any moment the file is the old
+    one or the complete new one.
 
     Raises DptrError if the disk is full or the system refuses; the folder is then as it was.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb", buffering=0) as file:
-            write_all(file.fileno(), data)
+            yield partial(write_all, file.fileno())
             os.fsync(file.fileno())
         os.rename(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to `path` as `whole_file` does."""
+    with whole_file(path) as write:
+        write(data)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

@@ -5,10 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cache.bank import Bank
 from cache.collection import Collection
 from cache.errors import WrongUse
+from cache.index_file import Facts
+from cache.neighbours import Neighbours
 from cache.report import columns
 from cache.space import Space, spaces
+
+LABELS = {
+    "memories": "memories",
+    "corpus": "corpora",
+    "bank": "banks",
+    "neighbours": "neighbours",
+    "crops": "crops",
+}  # as printed, and of what
 
 
 def describe(cache: Path) -> dict[str, Any]:
@@ -33,12 +44,20 @@ def _lines(space: dict[str, Any]) -> Iterator[str]:
     values = f"{made['layout']} layout, computed in {made['compute']}, stored {made['stored']}"
     yield f"  values    {values}, format {made['format']}"
     yield f"  identity  {space['digest']}"
+    for bank in space["banks"]:
+        if bank["index"]:
+            yield f"  index     {bank['name']}: {Facts(**bank['index'])}"
     rows = [("", "name", "rows", "shards", "bytes", "")]
-    for label, kind in (("memories", "memories"), ("corpus", "corpora"), ("bank", "banks"), ("crops", "crops")):
+    for label, kind in LABELS.items():
         for part in space[kind]:
-            skipped = f"({part['skipped']:,} skipped)" if part.get("skipped") else ""
-            rows.append((label, part["name"], *(f"{part[n]:,}" for n in ("rows", "shards", "bytes")), skipped))
+            rows.append((label, part["name"], *(f"{part[n]:,}" for n in ("rows", "shards", "bytes")), _remark(part)))
     yield from (f"  {line}" for line in columns(rows, left=2))
+
+
+def _remark(part: dict[str, Any]) -> str:
+    if part.get("k"):
+        return f"({part['k']} near and far{'' if part['fits'] else ', of other photographs than the bank has now'})"
+    return f"({part['skipped']:,} skipped)" if part.get("skipped") else ""
 
 
 def _space(space: Space) -> dict[str, Any]:
@@ -50,9 +69,20 @@ def _space(space: Space) -> dict[str, Any]:
         "fingerprint": asdict(space.fingerprint),
         "memories": [_part(space.memories)],
         "corpora": [_part(space.corpus(name)) for name in space.corpora()],
-        "banks": [{**_part(bank), "skipped": len(bank.skipped())} for bank in banks],
+        "banks": [{**_part(bank), "skipped": len(bank.skipped()), "index": _index(bank)} for bank in banks],
         "crops": [{**_part(bank), "skipped": len(bank.skipped())} for bank in crops],
+        "neighbours": [_table(space.neighbours(name), space) for name in space.neighbour_tables()],
     }
+
+
+def _index(bank: Bank) -> dict[str, Any] | None:
+    facts = bank.index_facts()
+    return asdict(facts) if facts else None
+
+
+def _table(table: Neighbours, space: Space) -> dict[str, Any]:
+    made = table.made_for
+    return {**_part(table), "k": made.k if made else 0, "fits": table.fits(space.bank(table.name))}
 
 
 def _part(part: Collection) -> dict[str, Any]:

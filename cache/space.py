@@ -15,8 +15,10 @@ from cache.errors import Damaged, DptrError, WrongUse
 from cache.files import plain_name, write_whole
 from cache.fingerprint import FORMAT, Fingerprint, OtherFormat
 from cache.memories import Memories
+from cache.neighbours import Neighbours
 
 SPACE = "space.json"
+KINDS = ("corpora", "banks", "crops", "neighbours")  # of collections that have names
 
 
 class Space:
@@ -61,6 +63,10 @@ class Space:
         """A bank by name, empty if there is none yet."""
         return Bank(self._named("banks", "bank", name), self.fingerprint)
 
+    def neighbours(self, bank: str) -> Neighbours:
+        """The table of a bank's photographs nearest to and farthest from memories, empty if there is none yet."""
+        return Neighbours(self._named("neighbours", "bank", bank), self.fingerprint)
+
     def crops(self, image_size: Iterable[int | str]) -> Bank:
         """The tokens of word images stretched to (H, W), empty if there are none yet: a bank without an index."""
         size = "x".join(map(str, image_size))
@@ -100,6 +106,10 @@ class Space:
     def banks(self) -> list[str]:
         return _folders(self.folder / "banks")
 
+    def neighbour_tables(self) -> list[str]:
+        """Banks that have one."""
+        return _folders(self.folder / "neighbours")
+
     def crop_sizes(self) -> list[str]:
         """Sizes that have word images, such as 32x128."""
         return _folders(self.folder / "crops")
@@ -119,7 +129,7 @@ class Space:
 
 def collections(space: Path) -> list[Path]:
     """The folders of all collections of a space."""
-    named = [space / kind / name for kind in ("corpora", "banks", "crops") for name in _folders(space / kind)]
+    named = [space / kind / name for kind in KINDS for name in _folders(space / kind)]
     return [space / "constants", space / "memories", *named]
 
 

@@ -13,17 +13,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.bank import INDEX, SKIPPED, Bank
+from cache.bank import SKIPPED, Bank
 from cache.collection import check_origin
 from cache.corpus import Corpus
 from cache.errors import Damaged, DptrError, WrongUse
 from cache.files import delete, write_whole
 from cache.fingerprint import Fingerprint
+from cache.index_file import INDEX
 from cache.lock import writing
 from cache.manifest import MANIFEST, read_manifest, unlisted, write_manifest
 from cache.memories import Memories
 from cache.shard import Entry, Shard
 from cache.space import SPACE, Space, collections
+
+AGAIN = {"banks": "embed-images", "crops": "finetune --freeze", "neighbours": "neighbours"}  # else embed-text
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class _Check:
 
     def _shards(self, folder: Path, fingerprint: Fingerprint) -> None:
         entries, _, damage = read_manifest(folder)
-        again = {"banks": "embed-images", "crops": "finetune --freeze"}.get(folder.parent.name, "embed-text")
+        again = AGAIN.get(folder.parent.name, "embed-text")
         for what in damage:
             self._problem(folder / MANIFEST, what, f"removed; {again} makes again what it named", True)
         bad = []

@@ -1,4 +1,4 @@
-"""The commands that maintain a cache: `dptr cache info | verify | gc | export`."""
+"""The commands that look after a cache: `dptr cache info | verify | gc | export | plot`."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from cache.errors import WrongUse
-from commands.console import DEFAULT_CACHE, HELP, CacheDir, Commands, Device, Json, SpaceName, finish, say
+from commands.console import (
+    DEFAULT_CACHE,
+    HELP,
+    CacheDir,
+    Commands,
+    Device,
+    Json,
+    SpaceName,
+    Split,
+    Weights,
+    finish,
+    say,
+)
 
 cache_app = typer.Typer(cls=Commands, help="Inspect and maintain a cache.", **HELP)
 
@@ -118,6 +130,36 @@ def export(
     what = f"{rows:,} labels of corpus '{corpus}'" if corpus else f"{rows:,} pictures of bank '{bank}'"
     files = sorted(p.name for p in out.iterdir())
     finish(f"{what} written to {out}: {', '.join(files)}", {"rows": rows, "files": files}, as_json)
+
+
+@cache_app.command()
+def plot(
+    corpus: Annotated[str, typer.Option(help="Corpus whose text rows are drawn.")],
+    out: Annotated[Path, typer.Option(help="Folder for the drawings, one PNG for each perturbation.")],
+    bank: Annotated[str | None, typer.Option(help="Bank whose photographs' tokens are drawn.")] = None,
+    data: Annotated[list[str], typer.Option(help="Word images whose tokens are drawn; repeatable.")] = [],  # noqa: B006
+    perturb: Annotated[list[str], typer.Option(help="Perturbation to draw, as in dptr pretrain; repeatable.")] = [],  # noqa: B006
+    cache: CacheDir = DEFAULT_CACHE,
+    space: SpaceName = None,
+    split: Split = "train",
+    pretrained: Weights = None,
+    as_json: Json = False,
+) -> None:
+    """Draw where words, photographs and word images lie in a space, before and after perturbations."""
+    from cache.space import space_with
+    from commands.gather import cached_tokens, labelled_sets, tower_of
+    from train.perturb.plot import draw_all
+
+    one = space_with(cache, space, [corpus], [bank] if bank else [], say)
+    pictures = None
+    if sets := [each for source in data for each in labelled_sets([source], split)]:
+        pictures = (sets, cached_tokens(one, tower_of(one, None, pretrained), sets, "cpu"))
+    found = draw_all(one, corpus, bank, pictures, perturb or ["none"], out)
+    lines = []
+    for name, gaps in found.items():
+        far = "; ".join(f"{what}: gap {g['distance']:.2f}, cosine {g['cosine']:.2f}" for what, g in gaps.items())
+        lines.append(f"{out / name}  {far}")
+    finish("\n".join(lines), found, as_json)
 
 
 def _problems(count: int) -> str:

@@ -43,9 +43,7 @@ def _first() -> bool:
 
 
 def _exit(message: str, code: int) -> typer.Exit:
-    from cache.report import printable
-
-    typer.secho(f"error: {printable(message)}", fg="red", err=True)
+    typer.secho(f"error: {_lines(message)}", fg="red", err=True)
     return typer.Exit(code)
 
 

@@ -4,7 +4,6 @@ The encoder is the one that comes with dptr. It lays out a word and a picture of
 a decoder that learns to spell words from their rows reads pictures, without ever having seen one.
 """
 
-import io
 import random
 import shutil
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from train.reading.evaluate import evaluate, evaluate_crops
 from train.reading.result import Evaluation, table
 from wordclip.fonts import PILLOWS
 from wordclip.render import render
-from wordclip.show import sheet
+from wordclip.show import png, sheet
 
 STEPS = 600  # of 64 words: a minute or two on two cores of any processor
 DRAWN = 200  # words
@@ -95,14 +94,8 @@ def _read_drawn(
     grounds = [np.asarray(decode(data)) for _, data in pictures]
     shown = [render(word, [PILLOWS], grounds, rng).picture for word in words]
     found = evaluate_crops(
-        run, [Labelled("drawn words", words, lambda n: _png(Image.fromarray(shown[n])))], tower=convert(encoder)
+        run, [Labelled("drawn words", words, lambda n: png(Image.fromarray(shown[n])))], tower=convert(encoder)
     )
     texts = [reading.text for reading in sorted(found.readings, key=lambda r: r.number)]
-    write_whole(path, _png(sheet(shown, words, texts)))
+    write_whole(path, png(sheet(shown, words, texts)))
     return found
-
-
-def _png(page: Image.Image) -> bytes:
-    packed = io.BytesIO()
-    page.save(packed, "PNG")
-    return packed.getvalue()

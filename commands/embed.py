@@ -1,5 +1,6 @@
 """Commands that make the cache: `dptr embed-text | embed-images`."""
 
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,11 +101,20 @@ def embed_images(
     device: Device = "auto",
     column: Column = None,
     split: Split = "train",
+    index: Annotated[
+        str,
+        typer.Option(
+            help="FAISS index: exact, ivf, pq (small), hnsw (fast), or auto: exact up to 50,000 pictures, then ivf.",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
     as_json: Json = False,
 ) -> None:
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
+    from cache.index import chosen
     from sources.photos import photo_count, photos
 
+    chosen(index, 1)
     plain_name("bank", bank)
     check_folder("--cache", cache)
     pictures = (picture for source in sources for picture in photos(source, split, column))
@@ -116,16 +126,17 @@ def embed_images(
     from pipeline.embed_images import embed_images as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, chain([first], pictures), count, bank, say)
+    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index)
     text = (
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, "
         f"{done.known:,} known (in the bank, or given twice), "
-        f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each"
+        f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each; "
+        f"{done.index}, brought up to date in {done.index_seconds:.1f} s"
     )
     losses = "".join(
         f"\n  skipped: {printable(name)}: {printable(reason)}" for name, reason in list(done.skipped.items())[:5]
     )
-    finish(text + losses, vars(done), as_json)
+    finish(text + losses, {**vars(done), "index": asdict(done.index)}, as_json)
 
 
 def _encoder(

@@ -61,15 +61,18 @@ def frozen_tokens(
     options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None, sets: Sequence[Labelled]
 ) -> CachedTokens | None:
     """The frozen encoder's tokens of all pictures, embedding those not yet cached; None if the encoder is trained."""
-    if not (options.freeze and space and tower):
-        return None
+    return cached_tokens(space, tower, sets, options.device) if options.freeze and space and tower else None
+
+
+def cached_tokens(space: Space, tower: ImageEncoder, sets: Sequence[Labelled], device: str) -> CachedTokens:
+    """A frozen tower's tokens of all pictures, embedding those not yet cached."""
     from models.device import choose_device
     from pipeline.embed_crops import embed_crops
     from train.data.crop_batches import CachedTokens
 
     pictures = ((f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(len(one)))
     count = sum(len(one) for one in sets)
-    return CachedTokens(embed_crops(space, tower, choose_device(options.device), pictures, count, say))
+    return CachedTokens(embed_crops(space, tower, choose_device(device), pictures, count, say))
 
 
 def text_states(space: Space, pretrained: str | None, device: str) -> States:

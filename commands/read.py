@@ -1,5 +1,6 @@
 """Commands that use a run: `dptr evaluate | read | export`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,9 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     zero_label: ZeroLabel = False,
+    ceiling: Annotated[
+        Path | None, typer.Option(help="With --zero-label: a fine-tuned run, whose accuracy is what labels can add.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how well a run reads word images or, if it is only pre-trained, memories of words."""
@@ -46,6 +50,8 @@ def evaluate(
     from train.reading.result import table
     from train.run import run_config
 
+    if ceiling and not zero_label:
+        raise WrongUse("--ceiling is what --zero-label is compared with: give both, or evaluate that run by itself.")
     sets, config = [], run_config(run)
     if isinstance(config.options, FinetuneOptions):
         sets = labelled_sets(data or config.options.val, split)
@@ -64,7 +70,15 @@ def evaluate(
         done = read_held_out(run, cache, corpus, limit, device)
     page = errors or run / "errors.html"
     write_whole(page, errors_page(done, sets).encode())
-    finish(f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}, as_json)
+    text, summary = f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}
+    if ceiling:
+        best = evaluate_crops(ceiling, sets, limit, device).scores
+        ours = done.scores.accuracy_36
+        text += f"\nceiling: {ceiling}, trained on labelled pictures, reads {best.accuracy_36:.1%} (column 36)"
+        if best.accuracy_36:
+            text += f"; {ours / best.accuracy_36:.1%} of that is reached without a label"
+        summary["ceiling"] = {"run": str(ceiling), "scores": asdict(best)}
+    finish(text, summary, as_json)
 
 
 def read(
@@ -79,7 +93,10 @@ def read(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read."""
+    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read.
+
+    --json also has the confidence of each character.
+    """
     from cache.report import printable
     from train.reading.read import read as read_pictures
     from train.run import pretrained_config

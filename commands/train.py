@@ -1,7 +1,8 @@
-"""Commands that train: `dptr pretrain | finetune`."""
+"""Commands that train: `dptr pretrain | finetune | compare`."""
 
 from commands.console import Json, RunCache, Split, Weights, command, finish, say
-from commands.gather import frozen_tokens, image_tower, labelled_sets
+from commands.gather import cached_tokens, frozen_tokens, image_tower, labelled_sets, tower_of
+from train.compare_options import CompareOptions
 from train.finetune_options import FinetuneOptions
 from train.pretrain_options import PretrainOptions
 
@@ -46,5 +47,34 @@ def _finetune(
     finish(text, vars(done), as_json)
 
 
+def _compare(
+    options: CompareOptions, split: Split = "train", pretrained: Weights = None, as_json: Json = False
+) -> None:
+    """Compare perturbations: pre-train with each from one cache, several times, and see which reads better."""
+    from cache.space import space_with
+    from train.compare import Pictures
+    from train.compare import compare as run_all
+    from train.compare_options import check
+    from train.comparison import markdown, to_dict
+
+    check(options)
+    pictures = None
+    if options.data:
+        banks = [options.bank] if options.bank else []
+        space = space_with(options.cache, options.space, options.corpus, banks, say)
+        data, training = (
+            [one for source in sources for one in labelled_sets([source], split)]
+            for sources in (options.data, options.train)
+        )
+        tower = tower_of(space, None, pretrained)
+        tokens = cached_tokens(space, tower, [*data, *training], options.device)
+        pictures = Pictures(space, tower, tokens, data, training)
+    found = run_all(options, pictures, say)
+    legend = "mean ± standard deviation; gain over the first, * if its 95 % interval leaves out zero"
+    text = f"{markdown(found)}\n\n{legend}\n{options.out / 'table.md'}, {options.out / 'plot.png'}"
+    finish(text, to_dict(found), as_json)
+
+
 pretrain = command(PretrainOptions, _pretrain)
 finetune = command(FinetuneOptions, _finetune)
+compare = command(CompareOptions, _compare)

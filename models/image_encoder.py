@@ -97,7 +97,7 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 def released_vit(out: int) -> VisionConfig:
     """The image encoder of the released code: 32 x 128, patches of 4 x 8, 12 layers, a head for each 64 of width."""
     patch = Convolution(out, (4, 8), (4, 8))
-    return VisionConfig((32, 128), (patch,), 12, max(1, out // 64), 4 * out, None, class_token=False, epsilon=1e-6)
+    return VisionConfig((32, 128), (patch,), 12, max(1, out // 64), 4 * out, None, class_token=False)
 
 
 class Block(nn.Module):

@@ -63,7 +63,8 @@ class Recogniser(nn.Module):
         self.config = config
         D, E = config.decoder.memory_width, config.vision.tokens_width
         self.encoder = ImageEncoder(config.vision)
-        self.adapt = nn.Identity() if D == E else nn.Linear(E, D)  # for encoders whose two widths differ
+        # for encoders whose two widths differ
+        self.adapt: nn.Module = nn.Identity() if D == E else nn.Linear(E, D)
         heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
         self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
         self.decoder = make(config.decoder)
@@ -85,11 +86,16 @@ class Recogniser(nn.Module):
         """The decoder's loss, a scalar; targets (B, S + 1) as `Charset.encode` gives them."""
         return self.decoder.loss(self.memory(pictures), None, targets)
 
-    @torch.inference_mode()
     def read(self, pictures: Tensor) -> tuple[list[str], list[float]]:
         """The text of each picture and its confidence, 0 to 1. The module must be in evaluation mode."""
+        texts, shares = self.read_characters(pictures)
+        return texts, confidence(shares).tolist()
+
+    @torch.inference_mode()
+    def read_characters(self, pictures: Tensor) -> tuple[list[str], Tensor]:
+        """The text of each picture, and the probabilities (B, S) of its characters and of the EOS after them."""
         ids, shares = self.decoder.read(self.memory(pictures), None)
-        return self.decoder.charset.decode(ids), confidence(shares).tolist()
+        return self.decoder.charset.decode(ids), shares
 
 
 def groups(recogniser: Recogniser, encoder_rate: float, rate: float) -> list[dict[str, Any]]:

@@ -17,20 +17,22 @@ def committing(collection: Collection) -> Iterator[Callable[..., None]]:
 
     One thread builds the next shard while another writes the last, so the caller is at most two ahead. Shards are
     committed in order. Once one fails, none is committed after it, and one of the next calls or the end of the block
-    raises its error.
+    raises its error. `then`, if given, is called once the shard is committed.
     """
     pending: deque[Future[None]] = deque()
 
-    def write(image: Future[Image], before: Future[None] | None) -> None:
+    def write(image: Future[Image], before: Future[None] | None, then: Callable[[], None] | None) -> None:
         if before:
             before.result()
         collection.commit(image.result())
+        if then:
+            then()
 
-    def commit(make: Callable[..., Image], *arguments: Any) -> None:
+    def commit(make: Callable[..., Image], *arguments: Any, then: Callable[[], None] | None = None) -> None:
         if len(pending) == 2:
             pending.popleft().result()
         before = pending[-1] if pending else None
-        pending.append(writing.submit(write, making.submit(make, *arguments), before))
+        pending.append(writing.submit(write, making.submit(make, *arguments), before, then))
 
     with ThreadPoolExecutor(1) as making, ThreadPoolExecutor(1) as writing:
         yield commit

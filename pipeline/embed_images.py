@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.errors import DptrError
+from cache.index_file import Facts
 from pipeline.encoder import Encoder
 from pipeline.picture_shards import Tally, embed_into
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
@@ -33,16 +34,25 @@ class ImageSummary:
     bytes: int  # of features written
     seconds: float
     busy: float  # share of them in which the encoder was computing
+    index: Facts
+    index_seconds: float  # spent on it, of those
 
 
 def embed_images(
-    cache: Path, encoder: Encoder, photos: Iterable[tuple[str, bytes]], count: int | None, bank_name: str, say: Say
+    cache: Path,
+    encoder: Encoder,
+    photos: Iterable[tuple[str, bytes]],
+    count: int | None,
+    bank_name: str,
+    say: Say,
+    index: str = "auto",
 ) -> ImageSummary:
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
 
-    `count` is how many to expect, None if unknown. Raises DptrError when no picture can be read, when the bank's
-    pictures were decoded differently, when the disk is too small, when another process is writing the space, or when a
-    write fails; committed shards stay.
+    `count` is how many to expect, None if unknown; `index` is one of `cache.index.KINDS`. Raises WrongUse for a kind of
+    index that the bank is too small for; DptrError when no picture can be read, when the bank's pictures were decoded
+    differently, when the disk is too small, when another process is writing the space, or when a write fails.
+    Committed shards stay.
     """
     T, E = encoder.image_shape()
     tally = Tally()
@@ -59,8 +69,10 @@ def embed_images(
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
             embed_into(bank, encoder, progress, (T, E), tally)
         bank.record_skipped(tally.skipped)
-        bank.write_index()
-    seconds = time.perf_counter() - began
+        began_index = time.perf_counter()
+        facts = bank.write_index(index)
+    now = time.perf_counter()
+    seconds = now - began
     return ImageSummary(
         space=space.name,
         bank=bank_name,
@@ -72,6 +84,8 @@ def embed_images(
         bytes=bank.bytes - before,
         seconds=round(seconds, 3),
         busy=round((encoder.visual.busy - computed) / seconds, 3),
+        index=facts,
+        index_seconds=round(now - began_index, 3),
     )
 
 

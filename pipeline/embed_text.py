@@ -1,8 +1,9 @@
 """Encodes words into cached memories: `dptr embed-text SOURCE... --corpus NAME`.
 
 Labels are tokenised. Prompts whose memory is not yet in the space are encoded in order of first appearance and
-committed a shard at a time; then the labels are committed to the corpus. A run that is stopped leaves whole shards. The
-same command continues after them and writes the same shards as a run that was never stopped. Memory holds a shard or
+committed a shard at a time; then the labels are committed to the corpus. A run that is stopped leaves whole shards, and
+what it has computed of the next. The same command goes on from there and writes the same shards as a run that was never
+stopped. Memory holds a shard or
 two and the table of the space's keys, however long the source is.
 """
 
@@ -23,6 +24,7 @@ from pipeline.encoder import Encoder
 from pipeline.labels import Labels, telling
 from pipeline.prompt_table import Prompts
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
+from pipeline.unfinished import Unfinished
 from sources.ahead import ahead
 
 CORPUS_BYTES = 8 << 20  # of one corpus shard: some 200,000 labels
@@ -94,6 +96,7 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
     missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
+    unfinished = Unfinished(memories.folder)
     with (
         tqdm(total=count, desc="encode", unit="word", delay=2) as progress,
         closing(ahead(missing, 1)) as coming,
@@ -101,5 +104,7 @@ def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -
     ):
         for shard in coming:
             keys, ids = [key for key, _ in shard], [ids for _, ids in shard]
-            states = encoder.text_states(ids, progress.update)
-            commit(memories.shard_of, as_keys(keys), states, np.array([encoder.rows(i) for i in ids]))
+            states = encoder.text_states(ids, progress.update, unfinished)
+            lengths = np.array([encoder.rows(i) for i in ids])
+            commit(memories.shard_of, as_keys(keys), states, lengths, then=unfinished.committed())
+    unfinished.forget()

@@ -26,6 +26,7 @@ from pipeline.towers.causal_text import CausalTower, Done, is_causal
 from pipeline.towers.image import Visual, visual_tower
 from pipeline.towers.plain_text import PlainTower
 from pipeline.towers.replicas import Replicas
+from pipeline.unfinished import Unfinished
 from pipeline.weights import build_model, model_config, untrained_seed, weights_digest
 from sources.pictures import decode
 
@@ -121,19 +122,22 @@ class Encoder:
         """Number of rows in the memory of a prompt, in this layout."""
         return self.context + 1 if self.layout == "full" else len(ids) - len(self.prompt.prefix)
 
-    def text_states(self, ids: Sequence[Sequence[int]], done: Done = lambda prompts: None) -> NDArray[np.float16]:
+    def text_states(
+        self, ids: Sequence[Sequence[int]], done: Done = lambda prompts: None, unfinished: Unfinished | None = None
+    ) -> NDArray[np.float16]:
         """The rows of all memories, end to end in the order of `ids` (token ids of prompts): (Σ rows, width) float16.
 
         Compact: the states after the common prefix, up to and including the end token. Shared: the same rows projected
         to where the image tower's tokens are. Full: the projected end-token row, then the states of every position.
 
         How prompts are batched depends on `ids` alone; `done` is called with the number of prompts just finished.
+        `unfinished` keeps the results of batches, and has those of a run that was stopped.
         """
         if self.layout != "full":
-            states = self.text.states(ids, done)
+            states = self.text.states(ids, done, unfinished)
             return self._projected(states) if self.layout == "shared" else states
         padded = [[*i, *([0] * (self.context - len(i)))] for i in ids]
-        states = self.text.states(padded, done).reshape(len(ids), -1, self.width)
+        states = self.text.states(padded, done, unfinished).reshape(len(ids), -1, self.width)
         shared = np.broadcast_to(self.text.shared_states(), (len(ids), len(self.prompt.prefix), self.width))
         states = np.concatenate([shared, states], 1)
         projected = self._projected(states[np.arange(len(ids)), [len(i) - 1 for i in ids]])

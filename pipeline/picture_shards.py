@@ -5,6 +5,7 @@ time. Decoding and resizing release Python's global lock, so threads are as fast
 between them.
 """
 
+import hashlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -22,6 +23,7 @@ from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
+from pipeline.unfinished import Unfinished
 from sources.ahead import ahead, mapped_ahead
 from sources.pictures import DECODING
 
@@ -69,16 +71,18 @@ def embed_into(
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
+    unfinished = Unfinished(bank.folder, most // size)
     with (
         closing(ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)) as pictures,
-        closing(tower.encoded((batch, torch.stack([p.pixels for p in batch])) for batch in pictures)) as encoded,
+        closing(unfinished.through(tower.encoded, _stacked(pictures), _name)) as encoded,
         committing(bank) as commit,
     ):
         while shard := list(islice(encoded, most // size)):
             some = [picture for batch, _ in shard for picture in batch]
             keys = as_keys([p.key for p in some])
             tokens = np.concatenate([tokens for _, tokens in shard])
-            commit(bank.shard_of, [p.name for p in some], keys, tokens, DECODING)
+            commit(bank.shard_of, [p.name for p in some], keys, tokens, DECODING, then=unfinished.committed())
+    unfinished.forget()
 
 
 def _check_decoding(bank: Bank) -> None:
@@ -94,6 +98,16 @@ def _check_decoding(bank: Bank) -> None:
 def _batches(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
     while batch := list(islice(pictures, size)):
         yield batch
+
+
+def _stacked(batches: Iterable[list[Picture]]) -> Iterator[tuple[list[Picture], Tensor]]:
+    for batch in batches:
+        yield batch, torch.stack([p.pixels for p in batch])
+
+
+def _name(batch: list[Picture]) -> bytes:
+    """Stands for a batch: its pictures, and how they became pixels."""
+    return hashlib.blake2b(DECODING.encode() + b"".join(p.key for p in batch), digest_size=16).digest()
 
 
 def _decoded(

@@ -93,14 +93,17 @@ def say():
 
 @pytest.fixture(scope="session")
 def cache(encoder, tmp_path_factory) -> Path:
-    """A cache with corpus `numbers` (0..899) and bank `noise` (5 pictures of 17 tokens). Not to be written to."""
+    """A cache to read: corpus `numbers` (0..899), bank `noise` (5 pictures of 17 tokens) and its neighbours."""
+    from cache.space import open_space
     from pipeline.embed_images import embed_images
     from pipeline.embed_text import embed_text
     from pipeline.labels import collect
+    from pipeline.neighbours import neighbours
 
     folder = tmp_path_factory.mktemp("cache")
     embed_text(folder, encoder, collect(map(str, range(900))), "numbers", print)
     embed_images(folder, encoder, [(f"{n}.png", picture(n)) for n in range(5)], 5, "noise", print)
+    neighbours(open_space(folder), "numbers", "noise", None, print)
     return folder
 
 

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 import models.decoders
 import pipeline.weights
 import sources.words
-import train.perturbation
 from cli import app
 from tests.helpers.pictures import picture
 from tests.models.decoders import test_decoders as promises
+from train.perturb import KINDS
 from train.run import load_run
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -84,17 +84,21 @@ def test_a_source_of_words(tmp_path, monkeypatch):
 
 
 def test_a_perturbation(cache, tmp_path, monkeypatch):
-    scope = dict(vars(train.perturbation))
+    scope = {"__name__": "blank"}
     exec(code("A perturbation"), scope)
-    blanks = scope["Blanks"](0.2)
-    memory = torch.ones(50, 40, 3)
-    rows = blanks(memory, torch.Generator().manual_seed(0)).sum(-1)
+    blank = scope["Blank"]
+    rows = blank(0.2)(torch.ones(50, 40, 3), None, torch.Generator().manual_seed(0))[0].sum(-1)
     assert set(rows.flatten().tolist()) == {0.0, 3.0}
     assert float((rows == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
-    monkeypatch.setattr("train.pretrain.perturbation_of", lambda *_: blanks)
-    options = ["--depth", 1, "--heads", 1, "--batch", 32, "--steps", 1, "--device", "cpu"]
-    done("pretrain", "--corpus", "numbers", "--cache", cache, *options, "--out", tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["resolved"]["orp"] == {"share": 0.2}
+    monkeypatch.setattr("train.perturb.KINDS", [*KINDS, blank])
+    asked = ["pretrain", "--corpus", "numbers", "--cache", cache, "--out", tmp_path / "run", "--perturb"]
+    done(*asked, "blank(20%)", "--depth", 1, "--heads", 1, "--batch", 32, "--steps", 1, "--device", "cpu")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["resolved"]["perturb"] == {
+        "blank": {"share": 0.2}
+    }
+    failed = CliRunner().invoke(app, list(map(str, [*asked, "blank(2)"])))
+    assert failed.exit_code == 2
+    assert "blank: share must be from 0 to 1" in failed.stderr
 
 
 def test_an_encoder(tmp_path, monkeypatch):

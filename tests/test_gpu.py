@@ -119,6 +119,16 @@ def test_replayed_steps_are_the_eager_ones(kind, options, tmp_path):
     assert replayed == pytest.approx(eager, rel=5e-2)  # sums in another order, and what follows from them
 
 
+def test_every_kind_of_perturbation_is_replayed(options, tmp_path):
+    """All of them one after another, drawn on the device from the same seeds."""
+    rows, sides = "stretch(0.3) + drop(10%) + swap(10%) + trail(12)", "shift(0.1) + moments + covariance + matched(10%)"
+    text = f"{rows} + {sides} + orp(10%) + gaussian(10%) + scaled(10%) + collapse(10%) + mix(4)"
+    asked = replace(options, perturb=text, dropout=0.0, precision="fp32", steps=40)
+    pretrain(asked, print)
+    pretrain(replace(asked, out=tmp_path / "graphs", execution="graphs"), print)
+    assert losses(tmp_path / "graphs") == pytest.approx(losses(asked.out), rel=0.05)
+
+
 def test_replayed_run_continues(options, tmp_path):
     whole = replace(options, execution="graphs")
     pretrain(whole, print)

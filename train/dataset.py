@@ -1,6 +1,6 @@
 """The cache as a torch dataset, for your own training loop; see docs/own-loop.md. Needs no open_clip.
 
-    data = MemoryDataset("dptr-cache", "words", bank="photos", orp_relative=0.1, batch=256)
+    data = MemoryDataset("dptr-cache", "words", bank="photos", perturb="orp(10%)", batch=256)
     for epoch in range(20):
         data.set_epoch(epoch)
         for batch in DataLoader(data, batch_size=None, num_workers=2):
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cache.errors import DptrError, WrongUse
@@ -24,9 +24,7 @@ from models.charset import Charset, characters
 from train.data.plan import Plan
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words, read_words, split
-from train.perturbation import Perturbation
-from train.perturbation import of as perturbation_of
-from train.pretrain_options import PretrainOptions
+from train.perturb import perturbation
 
 MAX_LENGTH = 25  # characters, as in the released code
 
@@ -49,8 +47,7 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         *,
         space: str | None = None,
         bank: str | None = None,
-        orp: float | None = None,
-        orp_relative: float | None = None,
+        perturb: str | None = None,
         batch: int = 256,
         seed: int = 0,
         held_out: float = 0.0,
@@ -59,9 +56,9 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
-        """Load the words of `corpus` without the fraction `held_out`; perturb them with photographs of `bank`, if any.
+        """Load the words of `corpus` without the fraction `held_out`.
 
-        `space`, `orp`, `orp_relative` and `charset` mean the same as in `dptr pretrain`. `rank` and `ranks` default to
+        `space`, `bank`, `perturb` and `charset` mean the same as in `dptr pretrain`. `rank` and `ranks` default to
         those of torch.distributed if it is initialised, otherwise to a single process. Raises WrongUse for a name that
         is not in the cache, DptrError if no word is usable.
         """
@@ -69,14 +66,14 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         self.charset, self.batch, self.seed = Charset(characters(charset)), batch, seed
         if batch < 1 or not 0 <= held_out < 1:
             raise WrongUse(f"batch must be at least 1 and held_out from 0 to below 1, not {batch} and {held_out}.")
+        self._perturbation = perturbation(perturb, bank)
         found = open_space(Path(cache), space)
         words, self.dropped = read_words(found, names, self.charset, max_length)
         self.words, self._kept = split(words, held_out)
         if not len(self.words):
             raise DptrError(f"all {len(words):,} words are held out: use more words, or a smaller held_out.")
         self._loader = MemoryLoader(found, torch.device("cpu"))
-        asked = PretrainOptions(names, Path(), bank, orp=orp, orp_relative=orp_relative)
-        self._perturbation = perturbation_of(asked, found, self._loader, self.words)
+        self._perturbation.prepare_from(found, self._loader, self.words)
         grouped = distributed.is_available() and distributed.is_initialized()
         self._rank = rank if rank is not None else distributed.get_rank() if grouped else 0
         self._ranks = ranks if ranks is not None else distributed.get_world_size() if grouped else 1
@@ -87,10 +84,10 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         self._epoch = epoch
 
     def held_out(self) -> Iterator[dict[str, Any]]:
-        """Yield the held-out words in batches, unperturbed, ordered by hash."""
+        """Yield the held-out words in batches, ordered by hash; nothing random is done to their memories."""
         for start in range(0, len(self._kept), self.batch):
             part = self._kept.take(range(start, min(start + self.batch, len(self._kept))))
-            yield self._item(part, Perturbation(), 0)
+            yield _item(part, *self._perturbation.evaluated(*self._loader.load(part)))
 
     def __len__(self) -> int:
         """Number of batches in an epoch of this rank."""
@@ -101,18 +98,21 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         batches = enumerate(self._plan.batches(self.words.lengths, self._epoch))
         for number, indices in islice(batches, first, None, step):
-            yield self._item(self.words.take(indices), self._perturbation, number)
+            words = self.words.take(indices)
+            generator = torch.Generator().manual_seed(hash((self.seed, self._epoch, self._rank, number)) % 2**63)
+            memory, mask = self._loader.load(words)
+            numbers = torch.from_numpy(words.memories)
+            yield _item(words, *self._perturbation(memory, mask, generator, numbers))
 
     @property
     def _plan(self) -> Plan:
         return Plan(self.batch, self.seed, self._rank, self._ranks)
 
-    def _item(self, words: Words, perturbation: Perturbation, number: int) -> dict[str, Any]:
-        memory, mask = self._loader.load(words)
-        generator = torch.Generator().manual_seed(hash((self.seed, self._epoch, self._rank, number)) % 2**63)
-        return {
-            "memory": perturbation(memory, generator),
-            "mask": torch.ones(memory.shape[:2], dtype=torch.bool) if mask is None else mask,
-            "labels": words.labels,
-            "targets": words.targets(),
-        }
+
+def _item(words: Words, memory: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    return {
+        "memory": memory,
+        "mask": torch.ones(memory.shape[:2], dtype=torch.bool) if mask is None else mask,
+        "labels": words.labels,
+        "targets": words.targets(),
+    }

@@ -27,7 +27,8 @@ from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, 
 from train.data.crops import Crops, usable
 from train.expectation import expectation, none_right
 from train.finetune_options import FinetuneOptions, check
-from train.loop import Found, Loop
+from train.loop import Loop
+from train.progress import Found
 from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision
@@ -96,7 +97,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         "pretrained": {
             "corpora": pretraining.corpus,
             "steps": init.resolved["steps"],
-            "orp": init.resolved["orp"],
+            "perturb": init.resolved["perturb"],
             "zero_memory": pretraining.zero_memory,
         },
     }

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cache.errors import DptrError
 from train.expectation import Estimate
-from train.reading.result import Reading
+from train.progress import Found, Progress
 from train.recorder import Recorder
 from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
@@ -44,31 +44,6 @@ class Batch(Protocol):
         """Its words, kept until the next report so that the error for a loss that is not finite can name them."""
 
     def __len__(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Found:
-    """An evaluation: figures for the log, the rank that picks the best checkpoint, a line to print, all readings."""
-
-    scores: dict[str, float]
-    rank: tuple[float, ...]  # larger is better; of equal ranks, the lower training loss is
-    text: str
-    readings: list[Reading]
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    step: int = 0  # steps done
-    drawn: int = 0  # batches taken
-    loss: float = math.nan  # mean since the last report
-    seconds: float = 0.0  # training time, without evaluations
-    waiting: float = 0.0  # seconds of that time spent waiting for a batch
-    words: int = 0
-    best_step: int = 0
-    best_rank: tuple[float, ...] | None = None  # of the best checkpoint
-    best_scores: dict[str, float] | None = None
 
 
 B = TypeVar("B", bound=Batch)
@@ -218,7 +193,7 @@ class Loop:
             found = evaluate()
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
-            rank = (*found.rank, -progress.loss)
+            rank = found.ranked(progress.loss)
             if progress.best_rank is None or rank >= progress.best_rank:
                 progress.best_rank, progress.best_scores, progress.best_step = rank, found.scores, step
                 self.run.save_best(self.model, step, found.scores, found.readings)

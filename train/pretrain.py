@@ -1,7 +1,7 @@
 """Pre-trains a decoder on cached text memories: `dptr pretrain --corpus NAME --bank NAME --out RUN`.
 
-Each step takes a batch of words, perturbs their memories with photograph tokens (ORP), computes the decoder's loss and
-updates the weights with AdamW. CLIP is not involved. At intervals, held-out words are read from unperturbed memories.
+Each step takes a batch of words, perturbs their memories (train/perturb), computes the decoder's loss and updates the
+weights with AdamW. CLIP is not involved. At intervals, held-out words are read from memories without random changes.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,11 @@ from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
 from train.expectation import expectation, none_right
-from train.loop import Found, Loop
+from train.loop import Loop
 from train.options import released_rate
-from train.perturbation import of as perturbation_of
+from train.perturb import perturbation as perturbation_asked
 from train.pretrain_options import PretrainOptions, check
+from train.progress import Found
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
 from train.reading.result import scored
@@ -56,6 +57,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     unusable cache, a loss that is not finite, or a failed write; checkpoints already written are kept.
     """
     check(options)
+    perturbation = perturbation_asked(options.perturb, options.bank)
     kind = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
@@ -81,7 +83,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         raise WrongUse(
             f"--execution {options.execution} needs a GPU, a single rank, and a decoder other than ctc: leave it out."
         )
-    perturbation = perturbation_of(options, space, loader, training)
+    perturbation.prepare_from(space, loader, training)
     asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
     name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
     say(f"reader {name}: {why}")
@@ -94,7 +96,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         "precision": pace.precision,
         "training_words": len(training),
         "held_out_words": len(held_out),
-        "orp": perturbation.to_dict(),
+        "perturb": perturbation.to_dict(),
         "blocks_in_order": name == "streamed",
         "ranks": ranks.size,
     }
@@ -102,6 +104,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     options = replace(options, cache=options.cache.absolute())
     config = RunConfig(options, shape, space.name, space.fingerprint, resolved, machine)
     run = Recorder(options.out, config, options.resume, ranks)
+    run.keep(perturbation.kept())
     for reason, number in dropped.items():
         say(f"{number:,} labels not used: {reason}")
     say(f"space {space.name}: {len(training):,} words to train on, {len(held_out):,} held out")
@@ -131,11 +134,12 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     watched = held_out.take(range(min(len(held_out), options.eval_words)))
 
     def loss(batch: TextBatch) -> tuple[Tensor, Tensor]:
-        memory, more = perturbation(batch.memory), () if batch.drawn is None else (batch.drawn,)
-        return decoder.loss(memory, batch.mask, batch.targets, *more), decoder.predictions(batch.targets)
+        memory, mask = perturbation(batch.memory, batch.mask, numbers=batch.numbers)
+        more = () if batch.drawn is None else (batch.drawn,)
+        return decoder.loss(memory, mask, batch.targets, *more), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
-        readings = read_memories(decoder, loader, watched, pace.precision)
+        readings = read_memories(decoder, loader, watched, pace.precision, perturbation)
         result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 

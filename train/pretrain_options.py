@@ -16,7 +16,7 @@ class PretrainOptions:
 
     corpus: list[str] = option("Corpus to train on; repeatable.", FIRST)
     out: Path = option("Folder to write the run to.", FIRST)
-    bank: str | None = option("Bank whose photographs perturb the memories (default: no perturbation).", FIRST, None)
+    bank: str | None = option("Bank whose photographs perturb the memories, see --perturb.", FIRST, None)
     epochs: float = option("Passes over the training words.", FIRST, 20.0)
     depth: int = option("Number of decoder layers.", FIRST, 6)
 
@@ -50,15 +50,11 @@ class PretrainOptions:
     permutations: int | None = option("Number of permutations per batch for parseq (default: 6).", MODEL, None)
     zero_memory: bool = option("Replace memories with zeros, as a control: only the language is learnt.", MODEL, False)
 
-    orp: float | None = option("λ, the strength of the perturbation (default: 0.1).", PERTURBATION, None)
-    orp_relative: float | None = option(
-        "Strength as a fraction of the memories' row norm, instead of --orp.", PERTURBATION, None, instead="orp"
-    )
-    noise: float | None = option(
-        "Gaussian noise instead of photographs: its norm as a fraction of the memories' row norm.", PERTURBATION, None
-    )
-    orp_positions: str = option(
-        "shared: the batch uses the same image tokens; sample: each sample draws its own.", PERTURBATION, "shared"
+    perturb: str | None = option(
+        "How memories are perturbed, such as 'orp(0.1)' or 'stretch(0.3) + gaussian(50%)', in absolute units or per "
+        "cent of their row norm (default: orp(0.1) with a --bank, else none).",
+        PERTURBATION,
+        None,
     )
 
     seed: int = option("Random seed for weights, data order, permutations and perturbation.", MACHINE, 0)
@@ -72,23 +68,10 @@ class PretrainOptions:
     )
     device: str = option("cpu, cuda, cuda:N, or auto: the GPU if there is one.", MACHINE, "auto")
 
-    @property
-    def strength(self) -> float:
-        """λ as given, or its default."""
-        return 0.1 if self.orp is None else self.orp
-
 
 def check(options: PretrainOptions) -> None:
     """Raise WrongUse for options that are missing, out of range or contradict each other."""
     check_out(options.out)
-    if options.orp is not None and options.orp_relative is not None:
-        raise WrongUse("--orp and --orp-relative both set the strength of the perturbation: give only one of them.")
-    if options.bank is None and (options.orp or options.orp_relative):
-        raise WrongUse("a perturbation needs photographs: give a --bank made with dptr embed-images.")
-    if options.noise is not None and (options.bank or options.noise <= 0):
-        raise WrongUse("--noise must be above 0, and takes the place of --bank: give only one of them.")
-    if options.orp_positions not in ("shared", "sample"):
-        raise WrongUse(f"--orp-positions must be 'shared' or 'sample', not '{options.orp_positions}'.")
     if options.reader not in READERS:
         raise WrongUse(f"--reader must be one of {', '.join(READERS)}, not '{options.reader}'.")
     if options.execution not in EXECUTIONS:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from models.device import choose_precision
+from train.curves import draw_curves
 from train.ranks import Ranks
 from train.reading.result import Reading, worst_first
-from train.run import load_file, run_config, step_of, steps_of
+from train.run import PERTURBATION, load_file, run_config, step_of, steps_of
 from train.run_config import RunConfig
 
 KEEP = 3  # checkpoints to resume from
@@ -34,6 +36,7 @@ class Recorder:
         which is never overwritten.
         """
         self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config.to_dict())), ranks
+        self._read = "validation word images" if config.reads_pictures else "held-out words"
         path = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
         self.state = load_file(path) if path else None
         if not ranks.first:
@@ -70,6 +73,12 @@ class Recorder:
         lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 
+    def keep(self, tensors: dict[str, Tensor]) -> None:
+        """Write what the run's perturbation needs when it reads, if anything."""
+        if tensors and self._ranks.first:
+            there = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            write_whole(self.folder / PERTURBATION, save(there))
+
     def newest(self) -> Path | None:
         """The newest checkpoint to resume from."""
         return next(reversed(steps_of(self.folder)), None)
@@ -78,7 +87,7 @@ class Recorder:
         """Draw the curves and close the files."""
         if self._ranks.first:
             self._board.close()
-            draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+            draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png", self._read)
 
     def _write(self, name: str, model: nn.Module, step: int, scores: dict[str, float], more: dict[str, Any]) -> None:
         memory = io.BytesIO()
@@ -144,35 +153,3 @@ def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
     if path and step_of(path) >= config.resolved["steps"]:
         raise WrongUse(f"{source} already holds a finished run: choose another --out.")
     return path
-
-
-HELD_OUT = {"word_accuracy": "word accuracy", "ignoring_case": "ignoring case", "ned": "1-NED", "accuracy_36": "36"}
-
-
-def draw_curves(metrics: Path, out: Path) -> None:
-    """Plot metrics.jsonl as a PNG; does nothing while it has no training metrics."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    train, held_out = ([line for line in lines if line["group"] == group] for group in ("train", "held_out"))
-    if not train:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((11, 4), dpi=110)
-    FigureCanvasAgg(figure)
-    loss, accuracy = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.13, top=0.92, wspace=0.12)
-    _plot(loss, train, "loss", "loss")
-    loss.set(title="training loss", xlabel="step", yscale="log")
-    for name, label in HELD_OUT.items():
-        _plot(accuracy, held_out, name, label)
-    accuracy.set(title="held-out words", xlabel="step", ylim=(0, 1))
-    accuracy.legend()
-    for axes in (loss, accuracy):
-        axes.grid(alpha=0.3)
-    figure.savefig(out)
-
-
-def _plot(axes: Any, lines: list[dict[str, Any]], name: str, label: str) -> None:
-    points = [(line["step"], line[name]) for line in lines if name in line]
-    axes.plot([x for x, _ in points], [y for _, y in points], marker="o" if len(points) < 30 else None, label=label)

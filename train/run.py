@@ -8,6 +8,7 @@ RUN/
     held-out.tsv      held-out words and what best.pt reads, worst first
     curves.png        metrics.jsonl plotted, drawn at the end
     tensorboard/      the same metrics for TensorBoard
+    perturbation.safetensors  statistics that reading needs, if the perturbation says so
 """
 
 import json
@@ -18,14 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file as load_tensors
+from torch import Tensor, nn
 
 from cache.errors import DptrError, WrongUse, not_loaded
 from models.decoders import TextDecoder, make
 from models.image_encoder import ImageEncoder
 from models.recogniser import Recogniser, RecogniserConfig
+from train.perturb import Perturbation, perturbation
 from train.run_config import RunConfig
 
 LAST = "last.pt"  # stands for the newest checkpoint to resume from
+PERTURBATION = "perturbation.safetensors"
 
 
 def steps_of(folder: Path) -> list[Path]:
@@ -137,7 +142,30 @@ def zero_label_recogniser(folder: Path, tower: ImageEncoder) -> tuple[Recogniser
     recogniser = Recogniser(RecogniserConfig(tower.config, decoder.config, 0))
     recogniser.encoder.load_state_dict(tower.state_dict())
     recogniser.decoder.load_state_dict(decoder.state_dict())
+    recogniser.adapt = Inference(kept_perturbation(folder, config))
     return recogniser.eval(), config, step
+
+
+class Inference(nn.Module):
+    """What a perturbation does to an image tower's tokens (B, T, D) before a decoder reads them."""
+
+    def __init__(self, perturbation: Perturbation) -> None:
+        super().__init__()
+        self.perturbation = perturbation
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.perturbation.inference(tokens)
+
+
+def kept_perturbation(folder: Path, config: RunConfig) -> Perturbation:
+    """The perturbation of a pre-trained run, with what it needs to read. DptrError if that is missing or damaged."""
+    options, path = config.pretraining, folder / PERTURBATION
+    found = perturbation(options.perturb, options.bank)
+    try:
+        found.restore(load_tensors(path) if path.exists() else {})
+    except Exception as error:
+        raise DptrError(f"{path} is missing or damaged: restore it, or pre-train again.") from error
+    return found
 
 
 def pretrained_config(folder: Path) -> RunConfig:

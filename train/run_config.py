@@ -14,11 +14,13 @@ from cache.fingerprint import Fingerprint
 from models.decoders import DecoderConfig
 from models.recogniser import RecogniserConfig
 from train.finetune_options import FinetuneOptions
+from train.perturb.grammar import Amount
 from train.pretrain_options import PretrainOptions
 
 if TYPE_CHECKING:
     from cache.space import Space
 
+BEFORE_PERTURB = ("orp", "orp_relative", "noise", "orp_positions")  # options until there was --perturb
 RENAMED = {"corpora": "corpus", "weights": "weight"}  # option names in the first layout of config.json, and now
 # Options that do not affect the loss, and options that the model's shape already covers
 ELSEWHERE = {"cache", "out", "device", "resume", "reader", "workers", "execution"}
@@ -94,8 +96,8 @@ class RunConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "RunConfig":
-        """Inverse of `to_dict`; also reads the first layout. KeyError, TypeError or ValueError for anything else."""
-        found = config if "options" in config else _first_layout(config)
+        """Inverse of `to_dict`; also reads earlier layouts. KeyError, TypeError or ValueError for anything else."""
+        found = _today(config)
         finetuned = "recogniser" in found
         model = RecogniserConfig.of(found["recogniser"]) if finetuned else DecoderConfig.of(found["decoder"])
         kind: Any = FinetuneOptions if finetuned else PretrainOptions
@@ -106,12 +108,46 @@ class RunConfig:
 
 
 def options_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The command's options in a config.json of either layout; anything else is returned unchanged."""
+    """The command's options in a config.json of any layout; anything else is returned unchanged."""
     if "options" not in config and "versions" not in config:
         return config
-    found = config["options"] if "options" in config else _first_layout(config)["options"]
+    found = _today(config)["options"]
     inner = {f.name for kind in (PretrainOptions, FinetuneOptions) for f in fields(kind) if not f.metadata}
     return {name: value for name, value in found.items() if name not in inner}
+
+
+def _today(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config.json of any layout in today's."""
+    found = config if "options" in config else _first_layout(config)
+    return {**found, **_with_perturb(found)}
+
+
+def _with_perturb(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Options and resolved values as they are since `perturb` says what four options and `orp` did."""
+    options = dict(found["options"])
+    factor, relative, noise, positions = (options.pop(name, None) for name in BEFORE_PERTURB)
+    more = ", positions=sample" if positions == "sample" else ""
+    if noise is not None:
+        options["perturb"] = f"gaussian({Amount(noise, True)})"
+    elif options.get("bank") and (factor is not None or relative is not None or more):
+        strength = Amount(0.1 if factor is None else factor) if relative is None else Amount(relative, True)
+        options["perturb"] = f"orp({strength}{more})"
+    width = found.get("recogniser", found)["decoder"]["memory_width"]
+    resolved = _figures(found["resolved"], width)
+    if "pretrained" in resolved:
+        resolved["pretrained"] = _figures(resolved["pretrained"], width)
+    return {"options": options, "resolved": resolved}
+
+
+def _figures(values: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """Values whose `orp`, if there is one, became `perturb`."""
+    rest = dict(values)
+    before = rest.pop("orp", None)
+    if before and "noise" in before:
+        norm, share = before["memory_norm"], before["noise"]
+        before = {"deviation": share * norm / width**0.5, "relative": share, "memory_norm": norm}
+        return {**rest, "perturb": {"gaussian": before}}
+    return rest if before is None else {**rest, "perturb": {"orp": before} if before else {}}
 
 
 def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +167,7 @@ def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:
         name: rest.pop(name) for name in ("device", "versions", "reader", "reader_why") if name in rest
     }
     noise = rest.pop("orp", None)
-    names = {f.name for f in fields(FinetuneOptions if finetuned else PretrainOptions)}
+    names = {f.name for f in fields(FinetuneOptions if finetuned else PretrainOptions)} | {*BEFORE_PERTURB}
     options = {name: rest.pop(name) for name in names & rest.keys()}
     options |= {name: machine[name] for name in names & machine.keys()}
     if noise and options.get("orp_relative") is None:

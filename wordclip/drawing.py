@@ -77,8 +77,13 @@ class Artist:
     ) -> None:
         """Chunks go to `folder`, which is made if need be."""
         self.sampler, self.tokens, self.fonts, self.grounds, self.seed = sampler, tokens, fonts, grounds, seed
-        self.folder = folder
+        self.folder, self._workers = folder, list[multiprocessing.context.ForkProcess]()
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def drawing(self) -> bool:
+        """Whether any process draws."""
+        return any(worker.is_alive() for worker in self._workers)
 
     def draw(self, number: int) -> None:
         """Writes one chunk of CHUNK pictures; its name appears when all of it is there. Nothing if it is there."""
@@ -106,17 +111,17 @@ class Artist:
         """Draws `chunks` chunks in the background, in so many processes (all cores but one); stops them at the end."""
         processes = processes or max(1, (os.cpu_count() or 2) - 1)
         context = multiprocessing.get_context("fork")
-        workers = [
+        self._workers = [
             context.Process(target=self._work, args=(n, chunks, processes), daemon=True) for n in range(processes)
         ]
-        for worker in workers:
+        for worker in self._workers:
             worker.start()
         try:
             yield
         finally:
-            for worker in workers:
+            for worker in self._workers:
                 worker.terminate()
-            for worker in workers:
+            for worker in self._workers:
                 worker.join()
 
     def _work(self, first: int, chunks: int, step: int) -> None:

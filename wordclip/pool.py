@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cache.errors import DptrError
 from pipeline.tokenizer import Characters
 from sources.cleaning import MAX_LENGTH
 from wordclip.crops import Crops
@@ -62,7 +63,10 @@ class Pool:
 
     @contextmanager
     def follow(self, artist: Artist, chunks: int) -> Iterator[None]:
-        """Takes an artist's chunks as they are drawn, in a thread; returns once the first is there."""
+        """Takes an artist's chunks as they are drawn, in a thread; returns once the first is there.
+
+        DptrError if none comes, because the processes that draw have ended.
+        """
         stopped, failed = threading.Event(), []
 
         def take() -> None:
@@ -81,7 +85,10 @@ class Pool:
         thread.start()
         try:
             while self.filled < CHUNK and not failed:
+                alive = artist.drawing  # asked first: what was drawn last may have come just before its process ended
                 time.sleep(0.05)
+                if not alive and artist.read(0) is None:
+                    raise DptrError(f"no picture could be drawn into {artist.folder}: what was printed above says why.")
             yield
         finally:
             stopped.set()

@@ -1,5 +1,6 @@
 """What an encoder makes of pictures of words: which of many words it finds nearest, and a sheet to look at."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,13 @@ def sheet(pictures: Sequence[Picture], truths: Sequence[str], found: Sequence[st
         page.paste(Image.fromarray(picture), (x, y))
         draw.text((x, y + HEIGHT + 1), text, "green" if text == truth else "red", font=face)
     return page
+
+
+def png(page: Image.Image) -> bytes:
+    """The page as the bytes of a PNG."""
+    packed = io.BytesIO()
+    page.save(packed, "PNG")
+    return packed.getvalue()
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 Shape letters: C rows, S nodes of a row, P shared tokens, D width.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.towers.block import Block, affine, known_blocks
-from pipeline.towers.prefix_tree import PrefixTree
+from pipeline.towers.prefix_tree import Batch, PrefixTree
 from pipeline.towers.replicas import Replicas
+from pipeline.unfinished import Unfinished
 
 POSITIONS = {"cpu": 2048, "cuda": 16384}  # per batch: what fits a CPU's caches leaves a GPU idle
 Done = Callable[[int], object]  # called with the number of prompts just finished
@@ -71,7 +73,9 @@ class CausalTower:
             return np.empty((0, self._width), np.float16)
         return np.asarray(self.replicas.first.shared_states.half().cpu().numpy())
 
-    def states(self, prompts: Sequence[Sequence[int]], done: Done) -> NDArray[np.float16]:
+    def states(
+        self, prompts: Sequence[Sequence[int]], done: Done, unfinished: Unfinished | None = None
+    ) -> NDArray[np.float16]:
         """States (Σ (length - P), D) of the prompts' tokens after the shared ones, prompt by prompt."""
         tree = PrefixTree(prompts, len(self.shared))
         found = np.empty((sum(map(len, prompts)) - len(prompts) * len(self.shared), self._width), np.float16)
@@ -81,11 +85,17 @@ class CausalTower:
             for batch in batches:
                 yield batch, tuple(torch.from_numpy(a) for a in (batch.tokens, batch.positions, batch.ancestors))
 
-        for batch, states in self.replicas.map(tensors()):
-            found[batch.target] = states.flatten(0, 1).numpy()[batch.source]
+        made = unfinished.through(self.replicas.map, tensors(), _name) if unfinished else self.replicas.map(tensors())
+        for batch, states in made:
+            found[batch.target] = np.asarray(states).reshape(-1, self._width)[batch.source]
             self.evaluated += batch.tokens.size
             done(batch.prompts)
         return found
+
+
+def _name(batch: Batch) -> bytes:
+    """Stands for a batch: tokens and their depths are the tree."""
+    return hashlib.blake2b(batch.tokens.tobytes() + batch.positions.tobytes(), digest_size=16).digest()
 
 
 def is_causal(tower: Any) -> bool:

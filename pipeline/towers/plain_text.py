@@ -6,6 +6,7 @@ Shape letters: B prompts, L positions, D width, E width of the text feature.
 """
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from pipeline.tokenizer import Tokenizer
 from pipeline.towers.causal_text import POSITIONS, Done
 from pipeline.towers.replicas import Replicas
+from pipeline.unfinished import Unfinished
 
 
 class PlainTower:
@@ -36,7 +38,9 @@ class PlainTower:
         """(0, D): no state is shared."""
         return np.empty((0, self._width), np.float16)
 
-    def states(self, prompts: Sequence[Sequence[int]], done: Done) -> NDArray[np.float16]:
+    def states(
+        self, prompts: Sequence[Sequence[int]], done: Done, unfinished: Unfinished | None = None
+    ) -> NDArray[np.float16]:
         """States (Σ length, D) of the prompts' tokens, prompt by prompt."""
         size = max(1, POSITIONS[self.replicas.devices[0].type] // self._context)
         tokens = torch.full((len(prompts), self._context), self._pad)
@@ -44,11 +48,17 @@ class PlainTower:
             row[: len(prompt)] = torch.tensor(list(prompt))
         parts = ((prompts[n : n + size], (tokens[n : n + size],)) for n in range(0, len(prompts), size))
         found = []
-        for some, states in self.replicas.map(parts):
-            found += [row[: len(prompt)].numpy() for row, prompt in zip(states, some, strict=True)]
+        made = unfinished.through(self.replicas.map, parts, _name) if unfinished else self.replicas.map(parts)
+        for some, states in made:
+            found += [np.asarray(row[: len(prompt)]) for row, prompt in zip(states, some, strict=True)]
             self.evaluated += len(some) * self._context
             done(len(some))
         return np.concatenate(found)
+
+
+def _name(prompts: Sequence[Sequence[int]]) -> bytes:
+    """Stands for a batch."""
+    return hashlib.blake2b(str([list(prompt) for prompt in prompts]).encode(), digest_size=16).digest()
 
 
 class _Whole:

@@ -83,6 +83,7 @@ def test_reading_pictures(work):
     found = json.loads(done("read", "fine", "val/1*.png", "--json", "--attention", "look.png", cwd=work))
     assert len(found) == 6
     assert found[0]["text"] == lines[0][1]
+    assert all(len(one["characters"]) == len(one["text"]) for one in found)
     with Image.open(work / "look.png") as drawing:
         assert drawing.width > 100
     (work / "bad.png").write_bytes(b"x")

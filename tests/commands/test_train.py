@@ -17,7 +17,7 @@ from train.finetune_options import FinetuneOptions
 from train.options import PANELS
 from train.pretrain_options import PretrainOptions
 
-ORDERED = PretrainOptions(["en", "de"], Path("run"), bank="photos", epochs=3.0, orp_relative=0.2, zero_memory=True)
+ORDERED = PretrainOptions(["en", "de"], Path("run"), bank="photos", epochs=3.0, perturb="orp(20%)", zero_memory=True)
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_options_reach_the_trainer_as_they_were_declared(asked):
         "photos",
         "--epochs",
         3,
-        "--orp-relative",
-        0.2,
+        "--perturb",
+        "orp(20%)",
         "--zero-memory",
     )
     assert run("pretrain", "--out", "run", *given).exit_code == 0
@@ -84,7 +84,7 @@ def test_a_file_gives_options_and_the_command_line_wins(asked, tmp_path, ending)
         "out": "elsewhere",
         "bank": "photos",
         "epochs": 5,
-        "orp-relative": 0.2,
+        "perturb": "orp(20%)",
         "zero_memory": True,
     }
     text = json.dumps(values) if ending == "json" else "".join(f"{k}: {json.dumps(v)}\n" for k, v in values.items())
@@ -97,10 +97,10 @@ def test_a_file_gives_options_and_the_command_line_wins(asked, tmp_path, ending)
 
 
 def test_the_command_line_beats_the_files_alternative(asked, tmp_path):
-    (tmp_path / "a.yaml").write_text("corpus: en\nout: run\nbank: photos\nsteps: 9\norp_relative: 0.3\n")
-    run("pretrain", "--config", tmp_path / "a.yaml", "--epochs", 3, "--orp", 0.2)
+    (tmp_path / "a.yaml").write_text("corpus: en\nout: run\nbank: photos\nsteps: 9\nperturb: orp(30%)\n")
+    run("pretrain", "--config", tmp_path / "a.yaml", "--epochs", 3, "--perturb", "orp(0.2)")
     run("pretrain", "--config", tmp_path / "a.yaml", "--lr", 0.1)
-    assert [(o.epochs, o.steps, o.orp, o.orp_relative) for o in asked] == [(3.0, None, 0.2, None), (20.0, 9, None, 0.3)]
+    assert [(o.epochs, o.steps, o.perturb) for o in asked] == [(3.0, None, "orp(0.2)"), (20.0, 9, "orp(30%)")]
 
 
 def test_a_single_value_stands_for_a_list(asked, tmp_path):
@@ -116,7 +116,7 @@ def test_the_configuration_of_a_run_asks_for_the_same_again(tmp_path, cache, ask
     run("pretrain", "--config", EARLIER / "stopped" / "config.json", "--out", "again")
     (old,) = asked
     assert (old.corpus, old.bank, old.out, old.batch, old.ema) == (["numbers"], "noise", Path("again"), 16, 0.9)
-    assert (old.decoder, old.depth, old.orp, old.orp_relative) == ("parseq", 1, 0.1, None)
+    assert (old.decoder, old.depth, old.perturb) == ("parseq", 1, "orp(0.1)")
     from models.decoders import configure
     from tests.helpers.runs import run_config
 

@@ -1,4 +1,4 @@
-"""The work that is disturbed: two corpora that overlap and a bank, with a small real CLIP and small shards."""
+"""The work that is disturbed: two corpora that overlap, a bank and its table, with a real but tiny CLIP and shards."""
 
 import json
 import os
@@ -19,8 +19,10 @@ import tqdm
 
 import pipeline.embed_images
 import pipeline.embed_text
+import pipeline.neighbours
 import pipeline.picture_shards
 import pipeline.stage
+import pipeline.unfinished
 from cache.errors import DptrError
 from cache.garbage import find_garbage, remove
 from cache.lock import writing
@@ -31,6 +33,7 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
+from pipeline.neighbours import neighbours
 from tests.conftest import TINY
 from tests.helpers.pictures import picture
 
@@ -49,6 +52,8 @@ def prepare(folder: Path) -> Encoder:
     pipeline.embed_text.SHARD_BYTES = 1 << 14
     pipeline.embed_text.CORPUS_BYTES = 1 << 12
     pipeline.picture_shards.SHARD_BYTES = 1 << 13
+    pipeline.unfinished.EVERY = 0.0  # after each batch
+    pipeline.neighbours.SHARD, pipeline.neighbours.BATCH = 32, 16
     for stage in (pipeline.stage, pipeline.embed_text, pipeline.embed_images):
         stage.MARGIN = -(1 << 40)  # a disk that is too small is to be met on the way, not foreseen
     return Encoder("tiny", "untrained:1", precision="fp32", device="cpu")
@@ -63,7 +68,10 @@ def parts(encoder: Encoder, size: int = 100) -> list[Callable[[Path], object]]:
     def images(cache: Path) -> object:
         return embed_images(cache, encoder, iter(PICTURES), len(PICTURES), "noise", quiet)
 
-    return [text(0, size, "one"), text(size // 2, size * 2, "two"), images]
+    def near_and_far(cache: Path) -> object:
+        return neighbours(open_space(cache), "two", "noise", 3, quiet)
+
+    return [text(0, size, "one"), text(size // 2, size * 2, "two"), images, near_and_far]
 
 
 def quiet(text: str) -> None:
@@ -106,6 +114,10 @@ def everything(cache: Path) -> dict[str, object]:
         found[f"{name} labels"] = corpus.labels()
         found[f"{name} counts"] = corpus.counts().tolist()
         found[f"{name} states"] = (states.tobytes(), lengths.tolist())
+    for name in space.neighbour_tables():
+        for side in ("near", "far"):
+            rows = space.neighbours(name).read(side, space.memories, space.bank(name))
+            found[f"{name} {side}"] = rows.tobytes()
     for name in space.banks():
         bank = space.bank(name)
         index = bank.index()

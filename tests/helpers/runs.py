@@ -19,4 +19,4 @@ def run_config(model, space_name="tiny.untrained-1.00000000"):
         options = FinetuneOptions(Path("pre"), ["train"], ["val"], Path("run"))
     else:
         options = PretrainOptions(["words"], Path("run"))
-    return RunConfig(options, model, space_name, FINGERPRINT, {"steps": 100, "orp": {}}, {"versions": {}})
+    return RunConfig(options, model, space_name, FINGERPRINT, {"steps": 100, "perturb": {}}, {"versions": {}})

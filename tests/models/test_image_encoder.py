@@ -21,6 +21,7 @@ def test_released_vit_has_the_released_shape():
     config = released_vit(512)
     assert (config.grid, config.layers, config.heads, config.feed) == ((8, 16), 12, 8, 2048)
     one = ImageEncoder(config)
+    assert {m.eps for m in one.modules() if isinstance(m, torch.nn.LayerNorm)} == {torch.nn.LayerNorm(1).eps}
     assert one.positions.shape == (128, 512)
     assert sum(p.numel() for p in one.parameters()) == pytest.approx(66.5e6 - 25.2e6 - 3.15e6, rel=0.01)
     assert one(torch.zeros(2, 3, 32, 128)).shape == (2, 128, 512)

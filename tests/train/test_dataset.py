@@ -46,7 +46,7 @@ def test_an_epoch_has_each_word_once_with_its_memory(cache):
 
 
 def test_epochs_differ_and_come_again(cache):
-    data = MemoryDataset(cache, "numbers", bank="noise", orp_relative=0.1, batch=64)
+    data = MemoryDataset(cache, "numbers", bank="noise", perturb="orp(10%)", batch=64)
     first = list(data)
     assert all(map(equal, first, data))
     data.set_epoch(1)
@@ -68,7 +68,7 @@ def test_ranks_share_an_epoch(cache):
 
 
 def test_held_out_words_are_not_among_the_others_and_unperturbed(cache):
-    data = MemoryDataset(cache, "numbers", bank="noise", orp=1.0, held_out=0.2, batch=64)
+    data = MemoryDataset(cache, "numbers", bank="noise", perturb="orp(1)", held_out=0.2, batch=64)
     plain = MemoryDataset(cache, "numbers", held_out=0.2, batch=64)
     kept = list(data.held_out())
     assert set(labels(kept)) | set(labels(data)) == NUMBERS
@@ -82,6 +82,7 @@ def test_held_out_words_are_not_among_the_others_and_unperturbed(cache):
     [
         ("none", {}, "no corpus 'none'"),
         ("numbers", {"bank": "none"}, "no bank 'none'"),
+        ("numbers", {"perturb": "orp"}, "orp needs photographs"),
         ("numbers", {"batch": 0}, "batch must be at least 1"),
     ],
 )

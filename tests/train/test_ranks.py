@@ -14,7 +14,7 @@ from tests.train.test_resume import command, figures, first_checkpoint
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint
 
-PLAIN = ["--dropout", "0", "--orp", "0", "--permutations", "2"]
+PLAIN = ["--dropout", "0", "--perturb", "none", "--permutations", "2"]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CLI = str(Path(__file__).parents[2] / "cli.py")
 

@@ -6,11 +6,14 @@ from string import ascii_letters, digits
 
 import numpy as np
 import pytest
+import torch
 
 import wordclip.drawing
+from cache.errors import DptrError
 from pipeline.tokenizer import tokenizer_of
 from wordclip.drawing import Artist, photographs
 from wordclip.fonts import PILLOWS, Font, find_fonts
+from wordclip.pool import Pool
 from wordclip.render import _letters, render
 from wordclip.words import WordSampler
 
@@ -91,3 +94,15 @@ def test_chunks_do_not_depend_on_the_processes(material, tmp_path, monkeypatch):
         assert (np.isfinite(one.centres).sum(1) == one.lengths).all()
         names = {number: c for c, number in tokens.number.items()}
         assert names[one.letters[0, 0]] in PILLOWS.characters
+
+
+def test_drawing_that_fails_is_an_error_and_not_a_wait(tmp_path):
+    """No font draws the only word: every process ends before its first chunk."""
+    sampler = WordSampler([[("hotel", 1.0)]], frozenset("hotel"))
+    artist = Artist(sampler, tokenizer_of("wordclip2"), [Font("", frozenset("x"))], [], 7, tmp_path)
+    with (
+        artist.at_work(1, 1),
+        pytest.raises(DptrError, match="no picture could be drawn into"),
+        Pool(1000, torch.device("cpu")).follow(artist, 1),
+    ):
+        pass

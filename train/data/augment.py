@@ -14,15 +14,16 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 CHANCE = 0.4  # probability of each change at strength 1, independently of the others
-LARGEST = 96  # rows; taller pictures are shrunk first, since they will be read at a fraction of that
+LARGEST = (96, 1024)  # rows and columns; larger pictures are shrunk first, as they will be read at a fraction of that
 
 
 def augmented(picture: Image.Image, strength: float, rng: random.Random) -> Image.Image:
     """The picture changed at random: not at all at strength 0, as much as real crops vary at 1, wildly at 2."""
     if not strength:
         return picture
-    if picture.height > LARGEST:
-        picture = picture.resize((max(1, round(picture.width * LARGEST / picture.height)), LARGEST))
+    shrink = min(LARGEST[0] / picture.height, LARGEST[1] / picture.width)
+    if shrink < 1:
+        picture = picture.resize((max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))))
     chance = min(0.9, CHANCE * strength)
     if rng.random() < chance:
         picture = _moved(picture, strength, rng)
@@ -56,7 +57,7 @@ def _moved(picture: Image.Image, strength: float, rng: random.Random) -> Image.I
     if any(tilt):
         grown = V.perspective(grown, start, end, bilinear, fill=_mean(picture))
     grown = V.rotate(grown, turn, bilinear, fill=_mean(picture))
-    tight = rng.uniform(-0.04, 0.08) * height  # crops differ in how tightly they are cut
+    tight = rng.uniform(-0.04, 0.08) * min(picture.size)  # crops differ in how tightly they are cut
     left, top = max(0, along - round(max(tilt) / 2 + tight)), max(0, across - round(lift + max(tilt) + tight))
     return grown.crop((left, top, grown.width - left, grown.height - top))
 

@@ -77,13 +77,14 @@ class MemoryLoader:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """On the device: memories (B, M, D), their mask (B, M), and the ids of their words (B, L + 2)."""
+    """On the device: memories (B, M, D), their mask (B, M) and numbers (B,), and the ids of their words (B, L + 2)."""
 
     number: int
     labels: Words
     memory: Tensor
     mask: Tensor | None
     targets: Tensor
+    numbers: Tensor
     drawn: Tensor | None = None  # what the decoder's loss draws on the CPU, if it was drawn already
 
     def __len__(self) -> int:
@@ -99,5 +100,6 @@ def batches(
     for epoch in count(begun):
         for part, states, lengths in reader.epoch(plan, epoch, start):
             memory, mask = loader.padded(states, lengths)
-            yield TextBatch(next(number), part, memory, mask, upload(part.targets(), loader.device))
+            targets, numbers = (upload(t, loader.device) for t in (part.targets(), torch.from_numpy(part.memories)))
+            yield TextBatch(next(number), part, memory, mask, targets, numbers)
         start = 0

@@ -152,6 +152,7 @@ def _convert(reader: OnnxReader, path: Path, fields: dict[str, Any]) -> None:
             how: dict[str, Any] = {"dynamo": True, "optimize": False, "verbose": False}  # onnxruntime optimises itself
             made: Any = torch.onnx.export(program, (), **names, opset_version=OPSET, **how)
             _forget_where_it_was_made(made.model)
+            _name_the_batch(made.model, "B")
             made.model.metadata_props["characters"] = fields["characters"]
             made.model.metadata_props["model"] = json.dumps(fields, ensure_ascii=False)
             weights = sum(p.numel() * p.element_size() for p in reader.parameters())
@@ -176,6 +177,17 @@ def _forget_where_it_was_made(model: Any) -> None:
         for attribute in node.attributes.values():
             if attribute.type.name == "GRAPH":
                 attribute.value.metadata_props.clear()
+
+
+def _name_the_batch(model: Any, name: str) -> None:
+    """Give the batch dimension this name wherever it has the one that torch made up."""
+    made_up = str(model.graph.inputs[0].shape[0])
+    values = {id(v): v for n in model.graph.all_nodes() for v in (*n.inputs, *n.outputs) if v is not None}
+    values |= {id(v): v for v in (*model.graph.inputs, *model.graph.outputs)}
+    for value in values.values():
+        for place, size in enumerate(value.shape or ()):
+            if str(size) == made_up:
+                value.shape[place] = name
 
 
 def _compare(reader: OnnxReader, path: Path, runtime: Any) -> tuple[float, int]:

@@ -34,6 +34,8 @@ def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, 
     decoder, fmu = _checked(source), getattr(source.model, "fmu", None)
     weights = decoder_weights(decoder) | (fmu_weights(fmu) if isinstance(fmu, FMU) else {})
     shape = decoder.config
+    # In its refinement, content sees what follows; that changes what layers before the last hand on
+    refinements = int(shape.depth == 1)
     options = {
         "name": "DptrParseq",
         "max_label_length": shape.max_length,
@@ -42,7 +44,7 @@ def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, 
         "dec_depth": shape.depth,
         "dropout": shape.dropout,
         "decode_ar": True,
-        "refine_iters": 1,
+        "refine_iters": refinements,
         "is_pretrain": fmu is None,
     }
     checkpoint = {
@@ -70,6 +72,11 @@ def write(source: Saved, folder: Path, say: Callable[[str], None]) -> dict[str, 
         f"{len(weights)} tensors, named as in OpenOCR's DptrParseq: give openocr.pth as its pretrained_model"
         + ("" if same else f" and {DICTIONARY} as its character_dict_path")
     )
+    if not refinements:
+        say(
+            "refine_iters is 0, since OpenOCR's class refines differently with more than one layer: it reads what dptr "
+            "reads before refining"
+        )
     if isinstance(source.model, Recogniser):
         say("the image encoder is not part of this format: export to safetensors or onnx to include it")
     return {"tensors": len(weights), "encoder": False, "fmu": fmu is not None, "openocr": options}

@@ -78,9 +78,9 @@ def draw_attention(
 ) -> None:
     """Write a PNG with a block per picture (RGB): the text read, its confidence, the picture, and a tile per character.
 
-    A tile shows the picture in grey under a heat map of the character's attention; `maps` are as `attention_maps` gives
-    them. Characters missing from the font are shown by their code points. Needs at least one picture. Raises DptrError
-    if the file cannot be written.
+    A tile shows the picture in grey under a heat map of the character's attention, from the tile's own minimum to its
+    maximum, with the entropy of the attention below; `maps` are as `attention_maps` gives them. Characters missing from
+    the font are shown by their code points. Needs at least one picture. Raises DptrError if the file cannot be written.
     """
     sure: Sequence[float | None] = confidences or [None] * len(shown)
     blocks = [_block(*parts) for parts in zip(shown, texts, sure, maps, strict=True)]
@@ -104,7 +104,7 @@ def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) ->
     note = "" if sure is None else f"confidence {sure:.0%}"
     labels = [_legible(character, small) for character in text]
     across = GAP + max([tile.width, *(math.ceil(small.getlength(label)) for label in labels)])
-    down = tile.height + SMALL + 2 * GAP
+    down = tile.height + 2 * SMALL + 2 * GAP
     columns = max(1, min(WIDTH // across, len(labels)))
     head = 2 * LARGE + shown.height
     right = LARGE + math.ceil(large.getlength(title) + small.getlength(note))
@@ -117,15 +117,27 @@ def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) ->
     for n, (label, one) in enumerate(zip(labels, maps, strict=True)):
         x, y = n % columns * across, head + GAP + n // columns * down
         block.paste(_heated(tile, one), (x + (across - GAP - tile.width) // 2, y))
-        draw.text((x + (across - GAP) / 2, y + tile.height + SMALL + 2), label, INK, small, "ms")
+        middle, below = x + (across - GAP) / 2, y + tile.height + SMALL + 2
+        draw.text((middle, below), label, INK, small, "ms")
+        draw.text((middle, below + SMALL), f"{entropy(one):.1f} bits", FAINT, small, "ms")
     return block
 
 
+def entropy(one: Tensor) -> float:
+    """How spread out a map is, in bits: 0 for a single place, log2(n) if it is equal at all n places."""
+    return float(torch.special.entr(one.double()).sum() / math.log(2))
+
+
 def _heated(grey: Image.Image, one: Tensor) -> Image.Image:
-    """A grey picture under the heat map of `one` (rows, columns): the more heat, the less grey."""
+    """A grey picture under the heat map of `one` (rows, columns): the more heat, the less grey.
+
+    Its coolest place is cold and its hottest is hot, however little they differ: what an unsure reader prefers is seen,
+    and the entropy says how much.
+    """
     size = (grey.height, grey.width)
     smooth = F.interpolate(one[None, None], size, mode="bicubic", antialias=True)[0, 0].clamp_min(0).numpy()
-    heat = (smooth / smooth.max())[..., None]  # (H, W, 1), 0 to 1
+    low, high = smooth.min(), smooth.max()
+    heat = ((smooth - low) / max(high - low, 1e-4 * high))[..., None]  # (H, W, 1), 0 to 1; rounding errors stay cold
     steps = np.linspace(0, 1, len(INFERNO))
     colours = np.concatenate([np.interp(heat, steps, channel) for channel in INFERNO.T], -1)
     share = 0.3 + 0.45 * heat

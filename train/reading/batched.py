@@ -15,15 +15,21 @@ from train.data.crop_batches import CachedTokens, Pictures, load
 from train.data.crops import Crops
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words
+from train.perturb import Perturbation
 from train.reading.result import Reading
 
 MEMORIES, CROPS = 256, 64  # in one batch
+UNCHANGED = Perturbation()
 Load = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]  # word numbers to memory (B, M, D) and its mask
 
 
-def read_memories(decoder: TextDecoder, loader: MemoryLoader, words: Words, precision: str) -> list[Reading]:
-    """What a decoder reads from unperturbed memories, in the order of `words`."""
-    return read_loaded(decoder, lambda part: loader.load(words.take(part)), words.labels, precision)
+def read_memories(
+    decoder: TextDecoder, loader: MemoryLoader, words: Words, precision: str, perturbation: Perturbation = UNCHANGED
+) -> list[Reading]:
+    """What a decoder reads from memories, in the order of `words`; of the perturbation it has what is not random."""
+    return read_loaded(
+        decoder, lambda part: perturbation.evaluated(*loader.load(words.take(part))), words.labels, precision
+    )
 
 
 def read_loaded(decoder: TextDecoder, load: Load, labels: Sequence[str], precision: str) -> list[Reading]:

@@ -22,7 +22,7 @@ from train.data.word_batches import MemoryLoader
 from train.data.words import read_words, split
 from train.reading.batched import read_crops, read_loaded, read_memories
 from train.reading.result import Evaluation, set_result
-from train.run import load_recogniser, load_run, zero_label_recogniser
+from train.run import kept_perturbation, load_recogniser, load_run, zero_label_recogniser
 
 States = Callable[[Sequence[str]], tuple[NDArray[np.float16], NDArray[np.int64]]]  # words to states and their lengths
 
@@ -51,7 +51,7 @@ def evaluate(
     held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
     loader = MemoryLoader(space, target, options.zero_memory)
-    readings = read_memories(decoder.to(target), loader, held_out, "fp32")
+    readings = read_memories(decoder.to(target), loader, held_out, "fp32", kept_perturbation(run, config))
     return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dropped)])
 
 
@@ -67,13 +67,13 @@ def evaluate_texts(
     target = choose_device(device)
     loader = MemoryLoader(space, target, config.pretraining.zero_memory)
     decoder.to(target)
-    results = []
+    perturbation, results = kept_perturbation(run, config), []
     for one in sets:
         crops = usable([one], decoder.charset, decoder.config.max_length, strict=False)
         labels = crops.labels[:limit]
 
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
-            return loader.padded(*states([labels[n] for n in part]))
+            return perturbation.evaluated(*loader.padded(*states([labels[n] for n in part])))
 
         readings = read_loaded(decoder, load, labels, "fp32")
         readings = [replace(r, number=int(crops.numbers[r.number])) for r in readings]

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from cache.errors import WrongUse
+from models.decoders import confidence
 from models.device import choose_device
 from models.image_encoder import ImageEncoder, Pair, stretched
+from models.recogniser import Recogniser
 from sources.ahead import mapped_ahead
 from sources.missing import NoPicture
 from sources.photos import photo_count, photos
@@ -30,12 +32,17 @@ THREADS = min(8, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class PictureReading:
-    """The text read from a picture and its confidence, 0 to 1; or the problem that kept it from being read."""
+    """The text read from a picture and its confidence, 0 to 1; or the problem that kept it from being read.
+
+    `characters` has the probability of each character of the text. The confidence is their product, times the
+    probability that the text ends there.
+    """
 
     image: str
     text: str | None
     confidence: float | None
     problem: str | None
+    characters: list[float] | None = None
 
 
 def read(
@@ -60,16 +67,24 @@ def read(
     readings: list[PictureReading] = []
     while batch := list(islice(made, BATCH)):
         good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
-        found = zip(*recogniser.read(torch.stack(good).to(target)), strict=True) if good else iter(())
+        found = _found(recogniser, torch.stack(good).to(target)) if good else iter(())
         for name, pixels in batch:
             if isinstance(pixels, str):
                 reading = PictureReading(name, None, None, pixels)
             else:
-                reading = PictureReading(name, *next(found), None)
+                text, sure, each = next(found)
+                reading = PictureReading(name, text, sure, None, each)
             readings.append(reading)
             if on_result:
                 on_result(reading)
     return readings
+
+
+def _found(recogniser: Recogniser, pixels: Tensor) -> Iterator[tuple[str, float, list[float]]]:
+    """The text of each picture, its confidence, and the probability of each of its characters."""
+    texts, shares = recogniser.read_characters(pixels)
+    for text, sure, each in zip(texts, confidence(shares).tolist(), shares.tolist(), strict=True):
+        yield text, sure, each[: len(text)]
 
 
 def pictures(images: Sequence[str]) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,8 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from train.data.augment import _moved, augmented
@@ -29,6 +31,29 @@ def test_any_shape_comes_out_as_a_picture(strength):
             made = augmented(Image.new("RGB", size, "white"), strength, rng)
             assert made.mode == "RGB"
             assert min(made.size) >= 1
+
+
+SIDE = st.one_of(st.integers(1, 40), st.integers(1, 5000), st.sampled_from([1, 96, 97, 5000]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDE, SIDE, st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, 2**32))
+@example(24, 400, 1.0, 0)
+@example(5000, 1, 2.0, 3)
+@example(1, 5000, 2.0, 3)
+def test_no_draw_fails_whatever_the_size(width, height, strength, seed):
+    assume(width * height <= 1_000_000)
+    rng = random.Random(seed)
+    for _ in range(5):
+        made = augmented(Image.new("RGB", (width, height), "white"), strength, rng)
+        assert min(made.size) >= 1
+        assert made.width * made.height < 2_000_000  # turned, a line would take a hundred times its memory
+
+
+@pytest.mark.parametrize(("size", "seed"), [((24, 400), 124), ((30, 400), 370), ((2, 40), 88)])
+def test_tall_crops_never_shrink_to_nothing(size, seed):
+    """These draws ended training: what was cut off at the sides was a share of the height."""
+    assert min(_moved(Image.new("RGB", size, "white"), 1.0, random.Random(seed)).size) >= 1
 
 
 def test_same_draw_gives_the_same_picture():

@@ -79,18 +79,22 @@ class Reference(nn.Module):
             )
         return self.head(self.decoder.norm(query))
 
-    def read(self, memory):
-        """Ids of one sample up to its end: greedy, from left to right, then one cloze pass."""
+    def read(self, memory, refinements):
+        """Ids of one sample up to its end: greedy, left to right, then cloze passes with one mask for both streams.
+
+        The released class changes the mask of the query in place, and the content stream has the same tensor.
+        """
         ids, S = [], self.pos_queries.shape[1]
         for step in range(S):
             later = torch.ones(step + 1, step + 1, dtype=torch.bool).triu(1)
             ids.append(int(self.logits(memory, torch.tensor([[self.bos, *ids]]), later, later)[0, -1].argmax()))
             if ids[-1] == EOS:
                 break
-        inputs = torch.tensor([[self.bos, *ids, *[EOS] * S][:S]])
-        unread = (inputs == EOS).cumsum(-1) > 0
-        own, later = (torch.ones(S, S, dtype=torch.bool).triu(1) for _ in range(2))
-        ids = self.logits(memory, inputs, own.tril(1) | unread, later | unread)[0].argmax(-1).tolist()
+        for _ in range(refinements):
+            inputs = torch.tensor([[self.bos, *ids, *[EOS] * S][:S]])
+            unread = (inputs == EOS).cumsum(-1) > 0
+            cloze = torch.ones(S, S, dtype=torch.bool).triu(1).tril(1) | unread
+            ids = self.logits(memory, inputs, cloze, cloze)[0].argmax(-1).tolist()
         return ids[: ids.index(EOS)] if EOS in ids else ids
 
 
@@ -105,19 +109,22 @@ def loaded(folder, shape, fmu):
 
 
 @torch.no_grad()
-def test_recogniser_with_fmu_reads_the_same(tmp_path, say):
-    run, model = finetuned(tmp_path / "run", vision(32), 26, 1.5)
+@pytest.mark.parametrize(("depth", "end", "refinements"), [(1, 2.5, 1), (2, 1.5, 0)])
+def test_recogniser_with_fmu_reads_the_same(tmp_path, say, depth, end, refinements):
+    run, model = finetuned(tmp_path / "run", vision(32), 26, end, depth=depth)
     done = export(run, tmp_path / "out", "openocr", say)
     assert done["files"] == ["openocr.pth", "openocr_dict.txt"]
     assert done["openocr"]["is_pretrain"] is False
+    assert done["openocr"]["refine_iters"] == refinements
+    assert any("refine_iters is 0" in line for line in say.lines) == (not refinements)
     assert say.lines[-1].startswith("the image encoder is not part of this format")
     reference, checkpoint = loaded(tmp_path / "out", model.config.decoder, True)
     assert checkpoint["global_step"] == 1200
     tokens = model.tokens(pictures(model, 12))
     memory = reference.memory(tokens)
     assert torch.allclose(memory, model.memory(tokens), atol=1e-5)
-    texts = ["".join(CHARACTERS_94[i - 1] for i in reference.read(one[None])) for one in memory]
-    assert texts == model.read(tokens)[0]
+    texts = ["".join(CHARACTERS_94[i - 1] for i in reference.read(one[None], refinements)) for one in memory]
+    assert texts == model.charset.decode(model.decoder.read(memory, None, refinements)[0])
     assert len({len(text) for text in texts}) > 2
 
 

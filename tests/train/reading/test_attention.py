@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.nn import functional as F
 
@@ -131,6 +131,33 @@ def test_heat_stands_where_the_map_is_large(tmp_path):
     assert columns.max() < 12 + tile + 12 + tile
     assert not hot[:, 12 + tile // 4 : 12 + tile + 12 + 3 * tile // 4].any()  # right of the one, left of the other
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_tiles_of_an_unsure_reader_differ():
+    grey = Image.new("L", (80, 20), 128)
+    flat = torch.full((2, 8), 1 / 16)
+    left, right = flat.clone(), flat.clone()
+    left[:, 0] += 1e-4
+    right[:, 7] += 1e-4
+    a, b, neither = (np.asarray(attention_page._heated(grey, one)).astype(int) for one in (left, right, flat))
+    assert a[:, :5, 0].min() > a[:, 40:, 0].max() + 60  # red where it looks, if only slightly
+    assert b[:, -5:, 0].min() > b[:, :40, 0].max() + 60
+    assert len(np.unique(neither[..., 0])) == 1  # no place is preferred
+
+
+@pytest.mark.parametrize(("one", "bits"), [([1, 0, 0, 0], 0.0), ([0.25] * 4, 2.0), ([0.5, 0.25, 0.125, 0.125], 1.75)])
+def test_entropy_in_bits(one, bits):
+    assert attention_page.entropy(torch.tensor(one).view(2, 2)) == pytest.approx(bits)
+
+
+def test_the_entropy_is_written_below_each_tile(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *more: written.append(text))
+    sharp = torch.zeros(2, 8)
+    sharp[0, 0] = 1
+    maps = torch.stack([sharp, torch.full((2, 8), 1 / 16)])
+    draw_attention([Image.new("RGB", (80, 20))], ["ab"], [0.5], [maps], tmp_path / "a.png")
+    assert written == ["ab", "confidence 50%", "a", "0.0 bits", "b", "4.0 bits"]
 
 
 def test_words_long_empty_and_beyond_ascii(tmp_path):

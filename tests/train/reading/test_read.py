@@ -1,9 +1,11 @@
 """Reading picture files: how they are named and decoded, and that each is read as if it were alone."""
 
 import io
+import math
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from cache.errors import DptrError, WrongUse
 from models.charset import EOS
-from models.decoders import make
+from models.decoders import configure, make
 from models.decoders.parseq import Config
 from models.image_encoder import Convolution, VisionConfig, stretched
 from models.recogniser import Recogniser, RecogniserConfig
@@ -93,6 +95,32 @@ def test_each_picture_is_read_as_if_alone(tmp_path, monkeypatch, queries, class_
     assert len({len(r.text) for r in readings}) > 1
 
 
+@pytest.mark.parametrize("kind", ["parseq", "ctc"])
+def test_each_character_has_the_probability_that_the_decoder_gives_it(tmp_path, kind):
+    recogniser = tiny()
+    if kind == "ctc":
+        torch.manual_seed(0)
+        recogniser.decoder = make(configure("ctc", memory_width=24, width=32, depth=1, heads=4, max_length=8)).eval()
+        torch.nn.init.normal_(recogniser.decoder.head.weight, std=0.5)
+    run = tmp_path / "run"
+    config = replace(recogniser.config, decoder=recogniser.decoder.config)
+    recogniser.config = config
+    save(run, recogniser)
+    for n in range(5):
+        (tmp_path / f"{n}.png").write_bytes(picture(n, (10 + n, 40)))
+    readings = read(run, [str(tmp_path / "*.png")], "cpu")
+    for n, reading in enumerate(readings):
+        pixels = stretched(Image.open(tmp_path / f"{n}.png").convert("RGB"), (16, 64))
+        with torch.inference_mode():
+            ids, shares = recogniser.decoder.read(recogniser.memory(pixels[None]), None)
+        letters = [recogniser.charset.characters[i - 1] for i in ids[0].tolist() if i != EOS]
+        assert list(reading.text) == letters
+        assert reading.characters == pytest.approx(shares[0, : len(letters)].tolist(), rel=1e-3)
+        end = float(shares[0, len(letters)]) if len(letters) < shares.shape[1] else 1.0
+        assert reading.confidence == pytest.approx(math.prod(reading.characters) * end, rel=1e-3)
+    assert any(reading.characters for reading in readings)
+
+
 def test_broken_pictures_among_good_ones(run, folder, monkeypatch):
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes(picture(1)[:300])
@@ -106,6 +134,7 @@ def test_broken_pictures_among_good_ones(run, folder, monkeypatch):
     assert problems[3].startswith("it is damaged (")
     assert [readings[1].text, readings[4].text] == [alone(tiny(), picture(n))[0] for n in (1, 4)]
     assert readings[0] == PictureReading(named[0], None, None, problems[0])
+    assert readings[0].characters is None
     assert [r.problem for r in read(run, named[:1])] == problems[:1]  # none is good
 
 

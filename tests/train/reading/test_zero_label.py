@@ -116,6 +116,21 @@ def test_from_the_command_line(work):
     assert "name some with --data" in wrong.stderr
 
 
+def test_a_fine_tuned_run_is_the_ceiling(work):
+    asked = ["finetune", "--init", "run", "--train", "crops", "--val", "crops", "--freeze", "--no-fmu", "--batch", 12]
+    done = run(*asked, "--steps", 2, "--workers", 0, "--device", "cpu", "--out", "reader", cwd=work)
+    assert done.returncode == 0, done.stderr
+    options = ["evaluate", "run", "--data", "crops", "--zero-label", "--ceiling", "reader", "--device", "cpu"]
+    found = json.loads(run(*options, "--json", cwd=work).stdout)
+    alone = json.loads(run("evaluate", "reader", "--data", "crops", "--device", "cpu", "--json", cwd=work).stdout)
+    assert found["ceiling"] == {"run": "reader", "scores": alone["scores"]}
+    share = alone["scores"]["accuracy_36"]
+    assert f"ceiling: reader, trained on labelled pictures, reads {share:.1%}" in run(*options, cwd=work).stdout
+    wrong = run("evaluate", "reader", "--data", "crops", "--ceiling", "reader", cwd=work)
+    assert wrong.returncode == 2
+    assert "--ceiling is what --zero-label is compared with" in wrong.stderr
+
+
 def test_tokens_of_another_width_are_wrong_use(tmp_path):
     """In the compact layout, rows are not projected."""
     path = trained(tmp_path, Encoder("tiny-wide", "untrained:1", precision="fp32", layout="compact"), 2)
