@@ -91,7 +91,7 @@ def say():
 
 @pytest.fixture(scope="session")
 def cache(encoder, tmp_path_factory) -> Path:
-    """A cache with corpus `numbers` (0..899), bank `noise` (5 pictures of 17 tokens) and its neighbours. Only to read."""
+    """Has corpus `numbers` (0..899), bank `noise` (5 pictures of 17 tokens) and its neighbours. Read only."""
     from cache.space import open_space
     from pipeline.embed_images import embed_images
     from pipeline.embed_text import embed_text
