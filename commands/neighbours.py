@@ -27,5 +27,4 @@ def neighbours(
         f"bank '{bank}': {done.new:,} memories compared in {done.seconds:.1f} s, "
         f"{done.memories - done.new:,} had been before; {done.k} nearest and farthest photographs each"
     )
-    recall = f", by {done.index} search; recall@10 {done.recall_near:.3g} near, {done.recall_far:.3g} far"
-    finish(text + recall * bool(done.new), asdict(done), as_json)
+    finish(text, asdict(done), as_json)

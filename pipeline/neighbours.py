@@ -7,7 +7,7 @@ training only gathers rows.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from cache.space import Space
 
 K = 32
 SHARD, BATCH = 16_384, 1024  # memories in a shard, and searched together
+WALKED = 8  # beyond one of so many cells, products of matrices are faster than walking through lists
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class NeighbourSummary:
     memories: int  # of the corpus
     new: int  # found now
     k: int
-    index: str  # its kind
-    recall_near: float  # at 10, against exact search, for a sample of the corpus
-    recall_far: float
+    searches: list[str]  # kind of index on the near and the far side; empty if nothing was new
+    recall: list[float]  # of each, at 10
     seconds: float
 
 
@@ -75,24 +75,25 @@ def neighbours(
             f"{missing.sum():,} of {len(numbers):,} memories to compare with {bank.rows:,} photographs, {width} of "
             f"them to keep on each side, {2 * 4 * width * int(missing.sum()):,} bytes"
         )
-        near, far = _tuned(index, bank, end_rows, numbers) if missing.any() else ((0, 1.0), (0, 1.0))
         began = time.perf_counter()
+        sides = _sides(index, bank, end_rows, numbers) if missing.any() else []
+        for side, name in zip(sides, ("near", "far"), strict=False):
+            looks = f", {side.reach:,} of {index.nlist:,} cells" if side.kind in ("ivf", "pq") else ""
+            say(f"{name}: {side.kind} search{looks}, recall@10 {side.recall:.3g} on a sample of the words")
         with tqdm(total=int(missing.sum()), desc="search", unit="memory", delay=2) as progress:
             new, new_keys = numbers[missing], keys[missing]
             for start in range(0, len(new), SHARD):
                 here = slice(start, start + SHARD)
-                tables = _search(index, end_rows, new[here], width, (near[0], far[0]), progress.update)
-                table.commit(table.shard_of(new_keys[here], *tables, made_for))
-    facts = bank.index_facts()
+                near, far = _search(sides, end_rows, new[here], width, progress.update)
+                table.commit(table.shard_of(new_keys[here], near, far, made_for))
     return NeighbourSummary(
         space=space.name,
         bank=bank_name,
         memories=len(numbers),
         new=int(missing.sum()),
         k=width,
-        index=facts.kind if facts else "",
-        recall_near=near[1],
-        recall_far=far[1],
+        searches=[side.kind for side in sides],
+        recall=[side.recall for side in sides],
         seconds=round(time.perf_counter() - began, 3),
     )
 
@@ -116,34 +117,54 @@ class EndRows:
         return unit(rows @ self._projection if self._layout == "compact" else rows)
 
 
-def _tuned(
-    index: Any, bank: Bank, end_rows: EndRows, numbers: NDArray[np.int64]
-) -> tuple[tuple[int, float], tuple[int, float]]:
-    """(how far to look, recall) for the near and for the far side, found with a sample of the memories (n,)."""
+@dataclass(frozen=True)
+class Side:
+    """How the near or the far side is searched."""
+
+    sign: int  # 1: near, -1: far, which is near to the opposite
+    index: Any
+    kind: str
+    reach: int
+    recall: float  # at 10, against exact search, for a sample of the memories
+
+    def search(self, queries: Vectors, k: int) -> NDArray[np.int64]:
+        """The photographs (n, k) of each query."""
+        faiss_index.set_reach(self.index, self.reach)
+        return faiss_index.search(self.index, self.sign * queries, k)
+
+
+def _sides(index: Any, bank: Bank, end_rows: EndRows, numbers: NDArray[np.int64]) -> list[Side]:
+    """Near and far. Each is searched with the bank's index if that finds enough with little, measured on a sample.
+
+    An encoder's texts lie apart from its photographs, so a text's neighbours may be in many cells, or out of a graph's
+    reach. Then all photographs are compared, as products of matrices.
+    """
+    facts, tokens = bank.index_facts(), bank.class_tokens()
+    assert facts
     some = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), faiss_index.SAMPLE)).astype(np.int64))
-    queries, tokens = end_rows(numbers[some]), bank.class_tokens()
-    found = []
-    for side in (queries, -queries):
-        recall = faiss_index.tune(index, tokens, side)
-        found.append((faiss_index.reach(index), recall))
-    return found[0], found[1]
+    queries, sides, everything = end_rows(numbers[some]), list[Side](), None
+    for sign in (1, -1):
+        recall = faiss_index.tune(index, tokens, sign * queries)
+        reach = faiss_index.reach(index)
+        if recall >= faiss_index.GOAL and (not facts.cells or reach * WALKED <= facts.cells):
+            sides.append(Side(sign, index, facts.kind, reach, recall))
+            continue
+        if everything is None:
+            everything = faiss_index.empty_index("exact", tokens)
+            faiss_index.add(everything, tokens)
+        sides.append(Side(sign, everything, "exact", 0, 1.0))
+    return sides
 
 
 def _search(
-    index: Any,
-    end_rows: EndRows,
-    numbers: NDArray[np.int64],
-    k: int,
-    reaches: tuple[int, int],
-    progress: Callable[[int], object],
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    sides: Sequence[Side], end_rows: EndRows, numbers: NDArray[np.int64], k: int, progress: Callable[[int], object]
+) -> list[NDArray[np.int32]]:
     """The nearest and the farthest photographs of memories (n,): two tables (n, k)."""
-    near, far = np.empty((len(numbers), k), np.int32), np.empty((len(numbers), k), np.int32)
+    tables = [np.empty((len(numbers), k), np.int32) for _ in sides]
     for start in range(0, len(numbers), BATCH):
         here = slice(start, start + BATCH)
         queries = end_rows(numbers[here])
-        for out, side, reach in ((near, queries, reaches[0]), (far, -queries, reaches[1])):
-            faiss_index.set_reach(index, reach)
-            out[here] = faiss_index.search(index, side, k)
+        for table, side in zip(tables, sides, strict=True):
+            table[here] = side.search(queries, k)
         progress(len(queries))
-    return near, far
+    return tables

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import pipeline.neighbours
+from bench.neighbours import fill
+from cache.class_tokens import unit
 from cache.errors import Damaged, DptrError, WrongUse
 from cache.garbage import find_garbage, remove
 from cache.keys import keys_from_disk
@@ -17,7 +19,7 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.neighbours import neighbours
+from pipeline.neighbours import EndRows, neighbours
 from tests.faults.job import copy, count_calls, files, killed, problems, quiet
 from tests.helpers.files import flip
 from tests.helpers.forks import CONTEXT
@@ -70,7 +72,7 @@ def test_tables_are_what_a_literal_search_finds(layout, tmp_path):
     embed_text(tmp_path, encoder, collect(map(str, range(60))), "numbers", quiet)
     embed_images(tmp_path, encoder, PICTURES, len(PICTURES), "noise", quiet)
     done = find(tmp_path, "numbers", 4)
-    assert (done.memories, done.new, done.k, done.recall_near, done.recall_far) == (60, 60, 4, 1, 1)
+    assert (done.memories, done.new, done.k, done.searches, done.recall) == (60, 60, 4, ["exact"] * 2, [1, 1])
     near, far = tables(tmp_path)
     assert near.dtype == far.dtype == np.int32
     assert near.shape == far.shape == (60, 4)
@@ -161,6 +163,33 @@ def test_garbage_is_what_has_no_bank_or_no_memory(cache):
         assert sorted(path.parent.name for path in found.folders) == ["banks", "neighbours"]
         remove(found)
     assert open_space(cache).neighbour_tables() == []
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """A space of 3,000 photographs and 300 words around the same means, on sides that lie apart."""
+    return fill(tmp_path / "apart", 3000, 300, 32)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "pq"])
+@pytest.mark.parametrize("walked", [0, 1 << 20])
+def test_where_cells_do_not_help_all_are_compared(apart, kind, walked, say, monkeypatch):
+    """Whatever the index, nearly all that is near is found, and nearly all that is far."""
+    monkeypatch.setattr(pipeline.neighbours, "WALKED", walked)
+    bank = apart.bank("photos")
+    bank.write_index(kind)
+    done = neighbours(apart, "words", "photos", 10, say)
+    assert min(done.recall) >= 0.95
+    if kind == "pq" or (kind == "ivf" and walked):  # codes lose too much; or too many cells would be walked through
+        assert done.searches == ["exact", "exact"]
+    elif kind == "ivf":
+        assert done.searches == ["ivf", "ivf"]
+    queries = EndRows(apart)(np.arange(300))
+    for side, sign in (("near", 1), ("far", -1)):
+        found = apart.neighbours("photos").read(side, apart.memories, bank)
+        true = np.argsort(-(sign * queries @ unit(bank.features()[:, 0]).T), axis=1)[:, :10]
+        assert np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), true.tolist(), strict=True)]) > 9.3
+    assert sum("recall@10" in line for line in say.lines) == 2
 
 
 def test_killed_command_goes_on_to_the_same_bytes(whole, tmp_path):
