@@ -151,7 +151,7 @@ def test_help_in_ascii_shows_other_letters_escaped():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*CLI, "pretrain", "--help"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "7e-4 \\u221a2 batch / 256" in done.stdout
+    assert "\\u221a2" in done.stdout
     environment |= {"PYTHONIOENCODING": "", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([*CLI, "cache", "info", "--cache", "é"], env=environment, capture_output=True, check=False)
     assert done.returncode == 2
