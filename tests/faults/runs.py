@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -200,11 +201,17 @@ def sequences(folder: Path, encoder, examples: int) -> Counter[str]:
     def ends_as_the_plain_one(plan):
         job.copy(folder / "none", cut)
         repaired = False
-        for part, events in zip(everything, plan, strict=True):
+        for n, events in enumerate(plan):
+
+            def work(n: int = n) -> None:
+                first = 0 if repaired else n  # noqa: B023 (asked when it is called); what was dropped is made again
+                for part in everything[first : n + 1]:
+                    part(cut)
+
             for what, number in events:
                 done[what] += 1
-                repaired |= _happen(what, number, part, cut)
-            part(cut)
+                repaired |= _happen(what, number, work, cut)
+            work()
         if repaired:
             for part in everything:
                 part(cut)
@@ -220,15 +227,15 @@ def sequences(folder: Path, encoder, examples: int) -> Counter[str]:
     return done
 
 
-def _happen(what: str, number: int, part, cut: Path) -> bool:
+def _happen(what: str, number: int, work: Callable[[], object], cut: Path) -> bool:
     """Let something happen to a cache. Returns whether a shard was dropped."""
     if what == "kill":
-        job.killed(lambda: part(cut), call=number)
+        job.killed(work, call=number)
     elif what == "refuse":
         with job.failing(number, errno.EIO), suppress(DptrError):
-            part(cut)
+            work()
     elif what == "again":
-        part(cut)
+        work()
     elif what == "gc":
         job.clean(cut)
     elif what == "verify":

@@ -101,8 +101,8 @@ def test_every_path_sees_the_same_pixels(kind, encoder, run, tmp_path, monkeypat
     assert torch.equal(Pictures(crops, SIZE)[0, [0]].pictures[0], expected)  # training
     tower = tiny().encoder
     assert torch.equal(WordTower(tower, torch.device("cpu"), "fp32").pixels(data), expected)  # freezing
-    seen, reads = [], Recogniser.read
-    monkeypatch.setattr(Recogniser, "read", lambda self, x: seen.append(x) or reads(self, x))
+    seen, memory = [], Recogniser.memory
+    monkeypatch.setattr(Recogniser, "memory", lambda self, x: seen.append(x) or memory(self, x))
     (evaluated,), _ = read_crops(tiny(), crops, torch.device("cpu"), "fp32", 0)
     (tmp_path / "a").write_bytes(data)
     (reading,) = read(run, [str(tmp_path / "a")], "cpu")
