@@ -3,16 +3,13 @@
 They are read a block at a time, so that their number does not matter. Block edges depend on the bank alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # it takes h5py along, which a run that only reads does not need
-    from cache.shard import Shard
+from cache.shard import Shard
 
 BLOCK = 4096  # vectors added or compared together
 Vectors = NDArray[np.float32]  # (n, E), of length 1

@@ -20,7 +20,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +80,8 @@ def check_finite(values: NDArray[np.float16], what: str) -> None:
 
 def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
     """The arrays as contiguous datasets of one HDF5 file. Equal arrays give equal bytes."""
+    import h5py  # late: reading a run takes this module along, and writes no shard
+
     memory = io.BytesIO()
     places = {}
     with h5py.File(memory, "w", alignment_threshold=4096, alignment_interval=4096) as file:
