@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from cache.errors import DptrError
 from cache.report import printable
 from sources.files import LARGEST
-from sources.lines import Unquoted, lines, sampled
+from sources.lines import Unquoted, json_lines, lines, sampled
 from sources.missing import NoText, whole
 
 USUAL_LISTS = ("labels.tsv", "labels.json", "metadata.csv", "metadata.jsonl", "gt.txt", "labels.txt", "labels.csv")
@@ -140,15 +140,10 @@ def _json(opened: TextIO, file: Path) -> Pairs:
 
 
 def _json_lines(opened: TextIO, file: Path) -> Pairs:
-    for number, line in enumerate(lines(opened), 1):
-        if isinstance(line, NoText):
-            yield f"line {number}", line
-        if not line.strip():
+    for number, row in json_lines(opened, file):
+        if isinstance(row, NoText):
+            yield f"line {number}", row
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DptrError(f"{file} line {number} is not JSON: {error}.") from error
         names = list(row) if isinstance(row, dict) else []
         name, label = _column(names, PICTURES), _column(names, LABELS)
         if name is None or label is None:

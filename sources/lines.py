@@ -1,11 +1,14 @@
 """Lines of text: they end at LF or CR LF alone, and none may fill the memory."""
 
 import csv
+import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
+from cache.errors import DptrError
 from sources.missing import NoText
 
 LONGEST_LINE = 1 << 20  # characters
@@ -31,6 +34,21 @@ def lines(file: TextIO) -> Iterator[str]:
                 if rest.endswith("\n"):
                     break
             yield NoText(TOO_LONG)
+
+
+def json_lines(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    """The number and the value of each line that is not blank; the value is NoText where `lines` has it.
+
+    DptrError, which names the line, if one is not JSON.
+    """
+    for number, line in enumerate(lines(file), 1):
+        if isinstance(line, NoText):
+            yield number, line
+        elif line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DptrError(f"{path} line {number} is not JSON: {error}.") from error
 
 
 def sampled(source: Iterator[str], size: int) -> tuple[list[str], Iterator[str]]:

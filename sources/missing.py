@@ -3,27 +3,24 @@
 Whoever reads it sees an empty word or file, which everything here drops; whoever counts by reason asks for `why`.
 """
 
+from typing import Self
 
-class NoText(str):
+
+class _Missing:
+    why: str
+
+    def __new__(cls, why: str) -> Self:
+        one = super().__new__(cls)
+        one.why = why
+        return one
+
+
+class NoText(_Missing, str):
     """An empty word. `why` continues "3 words ...", as in "3 that are not UTF-8"."""
 
-    why: str
 
-    def __new__(cls, why: str) -> "NoText":
-        one = super().__new__(cls)
-        one.why = why
-        return one
-
-
-class NoPicture(bytes):
+class NoPicture(_Missing, bytes):
     """An empty picture. `why` is a sentence about it, as in "it is not a file"."""
-
-    why: str
-
-    def __new__(cls, why: str) -> "NoPicture":
-        one = super().__new__(cls)
-        one.why = why
-        return one
 
 
 def whole(text: str) -> str:

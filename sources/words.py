@@ -4,7 +4,6 @@ import bz2
 import codecs
 import csv
 import gzip
-import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any, TextIO, cast
 from cache.errors import DptrError, WrongUse
 from sources.files import files_below
 from sources.hub import load_dataset
-from sources.lines import LONGEST_LINE, TOO_LONG, lines, sampled
+from sources.lines import LONGEST_LINE, TOO_LONG, json_lines, lines, sampled
 from sources.lmdbs import is_lmdb, lmdb_labels, lmdb_samples
 from sources.missing import NoText, whole
 from sources.tables import SAMPLE, Table, chosen_column, table_of, text_table
@@ -127,21 +126,13 @@ def _divided(understand: Callable[[list[str], Path, str | None], Table]) -> Call
 def _jsonl(path: Path, how: Reading) -> Iterator[str]:
     with _open(path, how) as file:
         name = how.column
-        for number, line in enumerate(lines(file), 1):
-            if isinstance(line, NoText):
-                yield line
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DptrError(f"{path} line {number} is not JSON: {error}.") from error
+        for number, row in json_lines(file, path):
             if isinstance(row, dict):
                 name = name or chosen_column(list(row), None, path)
                 if name not in row:
                     raise WrongUse(f"{path} line {number} has no '{name}': it has {', '.join(row) or 'nothing'}.")
                 row = row[name]
-            yield _text(row, path, f"line {number}")
+            yield row if isinstance(row, NoText) else _text(row, path, f"line {number}")
 
 
 def _parquet(path: Path, how: Reading) -> Iterator[str]:
