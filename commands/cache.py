@@ -137,8 +137,10 @@ def plot(
     corpus: Annotated[str, typer.Option(help="Corpus whose text rows are drawn.")],
     out: Annotated[Path, typer.Option(help="Folder for the drawings, one PNG for each perturbation.")],
     bank: Annotated[str | None, typer.Option(help="Bank whose photographs' tokens are drawn.")] = None,
-    data: Annotated[list[str], typer.Option(help="Word images whose tokens are drawn; repeatable.")] = [],  # noqa: B006
-    perturb: Annotated[list[str], typer.Option(help="Perturbation to draw, as in dptr pretrain; repeatable.")] = [],  # noqa: B006
+    data: Annotated[list[str] | None, typer.Option(help="Word images whose tokens are drawn; repeatable.")] = None,
+    perturb: Annotated[
+        list[str] | None, typer.Option(help="Perturbation to draw, as in dptr pretrain; repeatable.")
+    ] = None,
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
     split: Split = "train",
@@ -152,7 +154,7 @@ def plot(
 
     one = space_with(cache, space, [corpus], [bank] if bank else [], say)
     pictures = None
-    if sets := [each for source in data for each in labelled_sets([source], split)]:
+    if sets := labelled_sets(data or [], split):
         pictures = (sets, cached_tokens(one, tower_of(one, None, pretrained), sets, "cpu"))
     found = draw_all(one, corpus, bank, pictures, perturb or ["none"], out)
     lines = []

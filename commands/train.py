@@ -62,10 +62,7 @@ def _compare(
     if options.data:
         banks = [options.bank] if options.bank else []
         space = space_with(options.cache, options.space, options.corpus, banks, say)
-        data, training = (
-            [one for source in sources for one in labelled_sets([source], split)]
-            for sources in (options.data, options.train)
-        )
+        data, training = labelled_sets(options.data, split), labelled_sets(options.train, split)
         tower = tower_of(space, None, pretrained)
         tokens = cached_tokens(space, tower, [*data, *training], options.device)
         pictures = Pictures(space, tower, tokens, data, training)

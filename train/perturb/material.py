@@ -131,8 +131,7 @@ def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | No
 
     Raises WrongUse for a bank that does not exist, DptrError for one whose features cannot be added to the memories.
     """
-    memory, mask = loader.load(words.take(range(0, len(words), max(1, len(words) // WORDS))))
-    rows = memory.flatten(0, 1) if mask is None else memory[mask]
+    rows = rows_of(*loader.load(sampled(words)))
     if bank is None:
         return Material(rows, None, space.fingerprint.layout)
     found = space.existing_bank(bank)
@@ -148,6 +147,16 @@ def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | No
         return rows
 
     return Material(rows, found, space.fingerprint.layout, table)
+
+
+def sampled(words: Words) -> Words:
+    """About 1,000 of the words, evenly spaced."""
+    return words.take(range(0, len(words), max(1, len(words) // WORDS)))
+
+
+def rows_of(memory: Tensor, mask: Tensor | None) -> Tensor:
+    """The rows (n, D) of memory (B, M, D) that are not padding; `mask` (B, M) is as `MemoryLoader.load` gives it."""
+    return memory.flatten(0, 1) if mask is None else memory[mask]
 
 
 def mean_row_norm(rows: Tensor) -> float:

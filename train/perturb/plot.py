@@ -20,7 +20,7 @@ from train.data.crops import usable
 from train.data.word_batches import MemoryLoader
 from train.data.words import read_words
 from train.perturb import Perturbation, perturbation
-from train.perturb.material import WORDS, Material, mean_row_norm
+from train.perturb.material import WORDS, material_of, mean_row_norm, rows_of, sampled
 
 MOST = 3000  # points of one kind
 TEXT, PHOTOGRAPHS, PICTURES = "text rows", "photographs' tokens", "word images' tokens"
@@ -68,11 +68,11 @@ def draw_all(
     loader = MemoryLoader(space, torch.device("cpu"))
     charset = Charset("".join(sorted(set("".join(space.existing_corpus(corpus).labels())))))
     words, _ = read_words(space, [corpus], charset, MAX_LENGTH)
-    some = words.take(range(0, len(words), max(1, len(words) // WORDS)))
+    some, material = sampled(words), material_of(space, loader, words, bank)
     (memory, mask), numbers = loader.load(some), torch.from_numpy(some.memories)
-    sides = {TEXT: memory.flatten(0, 1) if mask is None else memory[mask]}
+    sides = {TEXT: material.rows}
     if bank:
-        sides[PHOTOGRAPHS] = Material(sides[TEXT], space.existing_bank(bank)).tokens
+        sides[PHOTOGRAPHS] = material.tokens
     if pictures:
         crops = usable(pictures[0], charset, MAX_LENGTH, strict=False).evenly(WORDS)
         (batch,) = pictures[1].batches(crops, [range(len(crops))])
@@ -80,7 +80,7 @@ def draw_all(
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for number, kind in enumerate(asked, 1):
-        kind.prepare_from(space, loader, words)
+        kind.prepare(material)
         path = folder / f"{number}-{''.join(c if c.isalnum() else '-' for c in str(kind)).strip('-')}.png"
         found[path.name] = {what: asdict(g) for what, g in draw(sides, kind, memory, mask, path, numbers).items()}
     return found
@@ -105,7 +105,7 @@ def draw(
     from matplotlib import pyplot
 
     moved, moved_mask = perturbation(memory, mask, torch.Generator(memory.device).manual_seed(0), numbers)
-    after = {**before, TEXT: moved.flatten(0, 1) if moved_mask is None else moved[moved_mask]}
+    after = {**before, TEXT: rows_of(moved, moved_mask)}
     if PICTURES in before:
         after[PICTURES] = perturbation.inference(before[PICTURES][None])[0]
     shown = {name: _some(rows) for name, rows in before.items()}
