@@ -35,15 +35,14 @@ import torch
 from PIL import Image
 
 from bench.gain_plot import plot
-from cache.bank import Bank
-from cache.space import Space, open_space
-from models.image_encoder import ImageEncoder
+from cache.space import open_space
+from commands.gather import cached_tokens, labelled_sets
 from pipeline.convert import space_tower
 from pipeline.embed_crops import embed_crops
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from sources.labelled import Labelled, labelled
+from sources.labelled import Labelled
 from sources.words import Reading, words
 from train.data.crop_batches import CachedTokens
 from train.data.crops import usable
@@ -85,9 +84,8 @@ class Comparison:
         self._embed()
         self.space = open_space(self.cache, TRAINED)
         self.tower = space_tower(self.space, None)
-        self.val = [one for path in asked.val for one in labelled(path)]
-        self.crops = [one for path in asked.train for one in labelled(path)]
-        self.tokens = CachedTokens(embed(self.space, self.tower, [*self.val, *self.crops]))
+        self.val, self.crops = labelled_sets(asked.val, "train"), labelled_sets(asked.train, "train")
+        self.tokens = cached_tokens(self.space, self.tower, [*self.val, *self.crops], "cpu")
 
     def _embed(self) -> None:
         """Make two spaces with the words' memories, and note how long the trained one took."""
@@ -145,15 +143,16 @@ class Comparison:
         """Pictures of words, and their tokens: what can be drawn and encoded in the time that the words took."""
         rng, limit = random.Random(f"draw {seed}"), float((self.out / "embedded-shipped").read_text())
         wanted, fonts, grounds = self.drawing
-        labels, pictures = list[str](), list[bytes]()
-        drawn, began = Labelled(f"drawn {seed}", labels, pictures.__getitem__), time.monotonic()
+        labels, pictures, began = list[str](), list[bytes](), time.monotonic()
         while time.monotonic() - began < limit:
             some = [rng.choice(wanted) for _ in range(100)]
-            pictures += [png(Image.fromarray(render(w, fonts, grounds, rng).picture)) for w in some]
-            labels += some
-            embed(self.space, self.tower, [drawn], len(pictures) - 100)
+            new = [png(Image.fromarray(render(word, fonts, grounds, rng).picture)) for word in some]
+            named = ((f"drawn {seed}/{n}", picture) for n, picture in enumerate(new, len(labels)))
+            embed_crops(self.space, self.tower, CPU, named, len(new), lambda text: None)
+            labels, pictures = labels + some, pictures + new
         say(f"{len(labels):,} pictures drawn and encoded in {limit:.0f} s")
-        return drawn, CachedTokens(embed(self.space, self.tower, [drawn]))
+        drawn = Labelled(f"drawn {seed}", labels, pictures.__getitem__)
+        return drawn, cached_tokens(self.space, self.tower, [drawn], "cpu")
 
     def _finetuning(self, init: Path, out: Path, steps: int, seed: int) -> FinetuneOptions:
         return FinetuneOptions(
@@ -178,12 +177,6 @@ class Comparison:
         some = [[part(one, labels / total)] for one in self.crops]
         done = finetune(options, Material(some, self.val, self.space, self.tower, self.tokens), say)
         return done.scores["accuracy_36"]
-
-
-def embed(space: Space, tower: ImageEncoder, sets: list[Labelled], first: int = 0) -> Bank:
-    """Encode the pictures of all sets, from number `first` of each on, that are not in the cache yet."""
-    pictures = ((f"{one.name}/{n}", one.picture(n)) for one in sets for n in range(first, len(one)))
-    return embed_crops(space, tower, CPU, pictures, sum(len(one) - first for one in sets), lambda text: None)
 
 
 def part(one: Labelled, share: float) -> Labelled:
