@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cache.errors import WrongUse
 from cache.space import Space
 from models.charset import Charset
 from sources.cleaning import MAX_LENGTH
@@ -61,8 +62,8 @@ def draw_all(
 ) -> dict[str, dict[str, Any]]:
     """A drawing in `folder` for each perturbation; returns its gaps by its name.
 
-    `pictures` are sets of word images and the tokens of all of them. Raises WrongUse as `perturbation`, or for a corpus
-    or bank that does not exist.
+    `pictures` are sets of word images and the tokens of all of them. Raises WrongUse as `perturbation`, for a corpus or
+    bank that does not exist, or for tokens of another width than the memories.
     """
     asked = [perturbation(kind, bank) for kind in kinds]
     loader = MemoryLoader(space, torch.device("cpu"))
@@ -76,6 +77,11 @@ def draw_all(
     if pictures:
         crops = usable(pictures[0], charset, MAX_LENGTH, strict=False).evenly(WORDS)
         (batch,) = pictures[1].batches(crops, [range(len(crops))])
+        if batch.pictures.shape[-1] != loader.width:
+            raise WrongUse(
+                f"the image tower gives {batch.pictures.shape[-1]} values per token and memories have {loader.width}: "
+                "embed the words with --layout shared, or leave out --data."
+            )
         sides[PICTURES] = batch.pictures.flatten(0, 1).float()
     folder.mkdir(parents=True, exist_ok=True)
     found = {}

@@ -87,3 +87,13 @@ def test_a_misspelt_kind_is_wrong_use(work):
     done = run(*asked, cwd=work)
     assert done.returncode == 2
     assert "did you mean gaussian?" in done.stderr
+
+
+def test_sides_of_two_widths_are_wrong_use(work):
+    """In the compact layout, rows are not projected."""
+    encoder = Encoder("tiny-wide", "untrained:1", precision="fp32", layout="compact")
+    embed_text(work / "compact", encoder, collect(NUMBERS), "numbers", print)
+    done = run("cache", "plot", "--corpus", "numbers", "--cache", "compact", "--data", "crops", "--out", "no", cwd=work)
+    assert done.returncode == 2
+    assert "32 values per token and memories have 64" in done.stderr
+    assert "--layout shared" in done.stderr
