@@ -58,7 +58,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # while typer builds the commands; a command that runs says what it has kept
+        sys.exit(130)
 
 
 if __name__ == "__main__":
