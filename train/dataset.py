@@ -25,6 +25,7 @@ from train.data.plan import Plan
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words, read_words, split
 from train.perturb import perturbation
+from train.perturb.photographs import HowToRead
 
 MAX_LENGTH = 25  # characters, as in the released code
 
@@ -73,7 +74,7 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         if not len(self.words):
             raise DptrError(f"all {len(words):,} words are held out: use more words, or a smaller held_out.")
         self._loader = MemoryLoader(found, torch.device("cpu"))
-        self._perturbation.prepare_from(found, self._loader, self.words)
+        self._perturbation.prepare_from(found, self._loader, self.words, HowToRead(particular=True))
         grouped = distributed.is_available() and distributed.is_initialized()
         self._rank = rank if rank is not None else distributed.get_rank() if grouped else 0
         self._ranks = ranks if ranks is not None else distributed.get_world_size() if grouped else 1

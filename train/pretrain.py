@@ -4,7 +4,8 @@ Each step takes a batch of words, perturbs their memories (train/perturb), compu
 weights with AdamW. CLIP is not involved. At intervals, held-out words are read from memories without random changes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,12 +26,13 @@ from train.expectation import expectation, none_right
 from train.loop import Loop
 from train.options import released_rate
 from train.perturb import perturbation as perturbation_asked
+from train.perturb.photographs import HowToRead
 from train.pretrain_options import PretrainOptions, check
 from train.progress import Found
 from train.ranks import Ranks, join
 from train.reading.batched import read_memories
 from train.reading.result import scored
-from train.recorder import Recorder, run_reader, settled_precision
+from train.recorder import Recorder, settled_precision, settled_reader
 from train.run_config import RunConfig, versions
 from train.step import Pace
 
@@ -83,8 +85,14 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         raise WrongUse(
             f"--execution {options.execution} needs a GPU, a single rank, and a decoder other than ctc: leave it out."
         )
-    perturbation.prepare_from(space, loader, training)
-    asked = options.reader if options.reader != "auto" else run_reader(options.out) or "auto"
+    bank_reader = settled_reader(options.bank_reader, options.out, "bank_reader")
+    perturbation.prepare_from(space, loader, training, HowToRead(bank_reader, (options.seed, ranks.rank)))
+    if options.execution != "eager" and not perturbation.replayable:
+        raise WrongUse(
+            f"--execution {options.execution} needs photographs in the GPU's memory: leave it out, or use "
+            "--bank-reader resident or streamed."
+        )
+    asked = settled_reader(options.reader, options.out)
     name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
     say(f"reader {name}: {why}")
     reader = open_reader(name, loader.reader, training, device)
@@ -100,7 +108,13 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         "blocks_in_order": name == "streamed",
         "ranks": ranks.size,
     }
-    machine = {"device": str(device), "reader": name, "reader_why": why, "versions": versions()}
+    machine = {
+        "device": str(device),
+        "reader": name,
+        "reader_why": why,
+        "bank_reader": perturbation.bank_reader,
+        "versions": versions(),
+    }
     options = replace(options, cache=options.cache.absolute())
     config = RunConfig(options, shape, space.name, space.fingerprint, resolved, machine)
     run = Recorder(options.out, config, options.resume, ranks)
@@ -143,8 +157,14 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
+    def coming(start: int) -> Generator[TextBatch, None, None]:
+        with closing(ahead(batches(loader, reader, plan, len(training), start))) as found:
+            for batch in found:
+                perturbation.advance(batch.number)
+                yield batch
+
     try:
-        progress = loop.train(lambda start: ahead(batches(loader, reader, plan, len(training), start)), loss, evaluate)
+        progress = loop.train(coming, loss, evaluate)
     finally:
         run.close()
         ranks.leave()

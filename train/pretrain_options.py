@@ -59,6 +59,11 @@ class PretrainOptions:
 
     seed: int = option("Random seed for weights, data order, permutations and perturbation.", MACHINE, 0)
     reader: str = option("How to read memories: resident, mapped, streamed, or auto: by their size.", MACHINE, "auto")
+    bank_reader: str = option(
+        "How to read photographs: resident, mapped, streamed (a part of them, renewed), or auto: by their size.",
+        MACHINE,
+        "auto",
+    )
     precision: str = option("fp32, bf16, or auto: the faster one here.", MACHINE, "auto")
     execution: str = option(
         "How a GPU takes a step: eager; graphs: recorded for each shape of batch, then replayed; compiled: layers "
@@ -72,8 +77,9 @@ class PretrainOptions:
 def check(options: PretrainOptions) -> None:
     """Raise WrongUse for options that are missing, out of range or contradict each other."""
     check_out(options.out)
-    if options.reader not in READERS:
-        raise WrongUse(f"--reader must be one of {', '.join(READERS)}, not '{options.reader}'.")
+    for flag, reader in {"--reader": options.reader, "--bank-reader": options.bank_reader}.items():
+        if reader not in READERS:
+            raise WrongUse(f"{flag} must be one of {', '.join(READERS)}, not '{reader}'.")
     if options.execution not in EXECUTIONS:
         raise WrongUse(f"--execution must be one of {', '.join(EXECUTIONS)}, not '{options.execution}'.")
     given = ("depth", "batch", "epochs", "eval_words")

@@ -106,9 +106,13 @@ class Recorder:
                 other.unlink()
 
 
-def run_reader(folder: Path) -> str | None:
-    """The reader of the run in a folder, if there is one, so that the run continues in the same order."""
-    return run_config(folder).machine.get("reader") if (folder / "config.json").exists() else None
+def settled_reader(asked: str, folder: Path, name: str = "reader") -> str:
+    """The reader asked for; `auto` is that of the run in the folder, if there is one, so that its order stays.
+
+    `name` is that of config.json: `reader` of memories, `bank_reader` of photographs.
+    """
+    there = asked == "auto" and (folder / "config.json").exists()
+    return str(run_config(folder).machine.get(name, asked)) if there else asked
 
 
 def settled_precision(precision: str, resume: str, out: Path, device: torch.device) -> str:

@@ -15,7 +15,8 @@ def file_size_limit(limit: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def flip(path):
+def flip(path, place=None):
+    """Change a bit of the byte at `place`, or of the one in the middle."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 2 if place is None else place] ^= 1
     path.write_bytes(data)

@@ -16,6 +16,7 @@ from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.reading.evaluate import evaluate
 from train.reading.result import table
+from train.recorder import settled_reader
 from train.run import load_run
 from train.step import WARM_UP, one_cycle
 
@@ -104,6 +105,18 @@ def test_readers_train_alike(options, tmp_path):
         assert config["machine"]["reader"] == ("resident" if name == "auto" else name)
         assert f"reader {config['machine']['reader']}: {config['machine']['reader_why']}" in lines
     assert found["auto"] == found["resident"] == found["mapped"]
+    assert found["streamed"] == pytest.approx(found["mapped"], rel=0.2)
+
+
+def test_bank_readers_train_alike(options, tmp_path):
+    """Resident and mapped draw the same photographs; a run keeps the reader that it began with."""
+    found = {}
+    for name in ("auto", "resident", "mapped", "streamed"):
+        found[name] = pretrain(replace(options, bank_reader=name, out=tmp_path / name), print).loss
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["machine"]["bank_reader"] == ("resident" if name == "auto" else name)
+        assert settled_reader("auto", tmp_path / name, "bank_reader") == config["machine"]["bank_reader"]
+    assert found["auto"] == found["resident"] == found["mapped"] != found["streamed"]
     assert found["streamed"] == pytest.approx(found["mapped"], rel=0.2)
 
 

@@ -25,8 +25,8 @@ from train.stopping import Stopped
 
 def short(cache: Path, out: Path) -> PretrainOptions:
     return PretrainOptions(
-        ["numbers"], out, cache=cache, bank="noise", depth=1, heads=2, batch=64, steps=33, eval_every=12,
-        device="cpu", precision="fp32", lr=2e-3,
+        ["numbers"], out, cache=cache, bank="noise", bank_reader="streamed", depth=1, heads=2, batch=64, steps=33,
+        eval_every=12, device="cpu", precision="fp32", lr=2e-3,
     )  # fmt: skip
 
 
@@ -129,7 +129,18 @@ def configured(run: Path) -> DecoderConfig:
 
 def command(options: PretrainOptions, *more: str) -> list[str]:
     given = ["--cache", options.cache, "--corpus", "numbers", "--bank", "noise", "--out", options.out, "--depth", 1]
-    given += ["--heads", 2, "--batch", options.batch, "--steps", options.steps, "--eval-every", options.eval_every]
+    given += [
+        "--bank-reader",
+        options.bank_reader,
+        "--heads",
+        2,
+        "--batch",
+        options.batch,
+        "--steps",
+        options.steps,
+        "--eval-every",
+        options.eval_every,
+    ]
     return [str(x) for x in ("pretrain", *given, "--lr", 2e-3, "--device", "cpu", "--precision", "fp32", *more)]
 
 

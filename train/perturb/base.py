@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from train.data.word_batches import MemoryLoader
 from train.data.words import Words
 from train.perturb.grammar import Amount
 from train.perturb.material import Material, material_of
+from train.perturb.photographs import READ, HowToRead
 
 Moved = tuple[Tensor, Tensor | None]  # memory (B, M, D) and mask (B, M), True where there is a row; None: everywhere
 
@@ -29,6 +30,7 @@ class Part:
     name: ClassVar[str]
     needs_bank: ClassVar[bool] = False
     needs_numbers: ClassVar[bool] = False  # called with one more argument: the numbers (B,) of the memories
+    particular: ClassVar[bool] = False  # draws photographs for what they show, so needs all of them at any time
 
     def prepare(self, material: Material) -> None:
         """Take what this needs from the cache; called once, before anything else. Default: nothing."""
@@ -41,6 +43,14 @@ class Part:
         draw on the CPU, because a GPU may replay this (train/replay.py). What stands in padding does not matter.
         """
         raise NotImplementedError
+
+    def advance(self, batch: int) -> None:
+        """Called before training takes batch number `batch` of the run. Default: nothing."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a GPU may replay it, once prepared."""
+        return True
 
     def evaluated(self, memory: Tensor, mask: Tensor | None) -> Moved:
         """The same in evaluation, where nothing is random. Default: unchanged."""
@@ -83,17 +93,20 @@ class Perturbation:
     def __init__(self, parts: Sequence[Part] = (), bank: str | None = None) -> None:
         """`bank` is the name of the one that parts with `needs_bank` use."""
         self.parts, self._bank, self._bases = list(parts), bank, ""
+        self.bank_reader = "auto"  # how photographs are read, once prepared, if they are
 
-    def prepare_from(self, space: Space, loader: MemoryLoader, words: Words) -> None:
-        """Prepare for a run on these words. Raises as `material_of`, if there are parts."""
+    def prepare_from(self, space: Space, loader: MemoryLoader, words: Words, how: HowToRead = READ) -> None:
+        """Prepare for a run on these words, with the bank read as `how` says. Raises as `material_of`."""
         bank = self._bank if any(part.needs_bank for part in self.parts) else None
+        how = replace(how, particular=how.particular or any(part.particular for part in self.parts))
         if self.parts:
-            self.prepare(material_of(space, loader, words, bank))
+            self.prepare(material_of(space, loader, words, bank, how))
 
     def prepare(self, material: Material) -> None:
         """Prepare each part."""
         for part in self.parts:
             part.prepare(material)
+        self.bank_reader = material.bank_reader
         if material.bank and material.layout != "shared":
             self._bases = f"; layout {material.layout} does not project rows as image tokens are: two bases are mixed"
 
@@ -109,6 +122,16 @@ class Perturbation:
             more = (numbers,) if part.needs_numbers else ()
             memory, mask = part(memory, mask, generator, *more)
         return memory, mask
+
+    def advance(self, batch: int) -> None:
+        """As `Part`."""
+        for part in self.parts:
+            part.advance(batch)
+
+    @property
+    def replayable(self) -> bool:
+        """As `Part`."""
+        return all(part.replayable for part in self.parts)
 
     def evaluated(self, memory: Tensor, mask: Tensor | None) -> Moved:
         """As `Part`."""

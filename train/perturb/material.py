@@ -20,6 +20,7 @@ from cache.neighbours import ABSENT
 from cache.space import Space
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words
+from train.perturb.photographs import READ, HowToRead, Resident, photographs_of
 
 WORDS, PHOTOGRAPHS = 1000, 500  # in a sample; there may be almost twice as many
 MOST_ROWS = 1 << 15  # that statistics are computed from
@@ -56,13 +57,19 @@ class Material:
     """`rows` (n, D) float32 are a sample of the memories' rows, on the device of training; `layout` is the space's."""
 
     def __init__(
-        self, rows: Tensor, bank: Bank | None = None, layout: str = "shared", table: Finds | None = None
+        self,
+        rows: Tensor,
+        bank: Bank | None = None,
+        layout: str = "shared",
+        table: Finds | None = None,
+        how: HowToRead = READ,
     ) -> None:
-        """`table` reads one side of the bank's neighbours, as `Neighbours.read` does.
+        """`table` reads one side of the bank's neighbours, as `Neighbours.read` does; `how` is how to read the bank.
 
         DptrError if a bank's tokens are not as wide as the rows.
         """
         self.rows, self.bank, self.layout, self._table = rows, bank, layout, table
+        self._how, self.bank_reader = how, "auto"
         width = bank.entries[0].datasets["features"].shape[-1] if bank else rows.shape[1]
         if bank and width != rows.shape[1]:
             raise DptrError(
@@ -81,9 +88,11 @@ class Material:
         return mean_row_norm(self._sample)
 
     @cached_property
-    def features(self) -> Tensor:
-        """All features of the bank, (N, T, D) float16, on the device of training."""
-        return torch.from_numpy(self._given.features()).to(self.rows.device)
+    def photographs(self) -> Resident:
+        """The bank as training draws from it. Raises as `photographs_of`."""
+        found = photographs_of(self._given, self.rows.device, self._how)
+        self.bank_reader = found.name
+        return found
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -126,7 +135,7 @@ class Material:
         return self.bank
 
 
-def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | None) -> Material:
+def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | None, how: HowToRead = READ) -> Material:
     """What a run's perturbation is made from: rows of about 1,000 of its words, and its bank, if it has one.
 
     Raises WrongUse for a bank that does not exist, DptrError for one whose features cannot be added to the memories.
@@ -146,7 +155,7 @@ def material_of(space: Space, loader: MemoryLoader, words: Words, bank: str | No
             )
         return rows
 
-    return Material(rows, found, space.fingerprint.layout, table)
+    return Material(rows, found, space.fingerprint.layout, table, how)
 
 
 def sampled(words: Words) -> Words:

@@ -26,6 +26,7 @@ class Nearest(ORP):
 
     name = "nearest"
     needs_numbers = True
+    particular = True
     side: ClassVar[str] = "near"
     k: int = 32
 
@@ -36,7 +37,7 @@ class Nearest(ORP):
     def prepare(self, material: Material) -> None:
         super().prepare(material)
         table = material.neighbours(self.side)
-        if table.shape[1] < min(self.k, len(self.features)):
+        if table.shape[1] < min(self.k, self.photographs.count):
             raise DptrError(
                 f"{self.name} with k={self.k} needs more than the {table.shape[1]} neighbours of each word in bank "
                 f"'{self.bank}': run dptr neighbours CORPUS {self.bank} --k {self.k}, or ask for a smaller k."
@@ -89,6 +90,7 @@ class Spread(ORP):
     """
 
     name = "spread"
+    particular = True
 
     def prepare(self, material: Material) -> None:
         super().prepare(material)

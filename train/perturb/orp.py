@@ -26,7 +26,7 @@ class ORP(Part):
 
     def prepare(self, material: Material) -> None:
         assert material.bank
-        self.bank, self.features = material.bank.name, material.features
+        self.bank, self.photographs = material.bank.name, material.photographs
         self.memory_norm, self.bank_norm = material.norm, material.bank_norm
         self.factor = self.strength.of(material.norm, material.bank_norm)
 
@@ -36,8 +36,8 @@ class ORP(Part):
         No photograph is repeated before the whole bank has been drawn, and no position of a sample before all tokens of
         a photograph have.
         """
-        N, T, _ = self.features.shape
-        device, shared = self.features.device, self.positions == "shared"
+        N, T = self.photographs.count, self.photographs.tokens
+        device, shared = self.photographs.device, self.positions == "shared"
         photographs = shuffled(1, N, B, device, generator)[0]
         positions = shuffled(1 if shared else B, T, M, device, generator)
         return photographs, positions[0] if shared else positions
@@ -47,24 +47,32 @@ class ORP(Part):
 
     def add(self, memory: Tensor, photographs: Tensor, positions: Tensor) -> Tensor:
         """Memory (B, M, D) with tokens, as `draw` chose them, added to its rows."""
-        places = photographs[:, None] * self.features.shape[1] + positions  # (B, M), in all tokens end to end
-        noise = self.features.flatten(0, 1).index_select(0, places.flatten()).to(memory.dtype)
-        return noise.view_as(memory).mul_(self.factor).add_(memory)
+        noise = self.photographs.gather(photographs, positions).to(memory.dtype)
+        return noise.mul_(self.factor).add_(memory)
+
+    def advance(self, batch: int) -> None:
+        self.photographs.advance(batch)
+
+    @property
+    def replayable(self) -> bool:
+        return self.photographs.replayable
 
     def describe(self) -> str:
-        photographs, tokens, _ = self.features.shape
+        held = self.photographs
         return (
-            f"{photographs:,} photographs of {tokens} tokens, λ = {self.factor:.4g}, which moves rows by "
-            f"{self._relative:.1%} (mean norms: memory {self.memory_norm:.3g}, photographs {self.bank_norm:.3g}), "
+            f"{held.total:,} photographs of {held.tokens} tokens ({held.about}), "
+            f"λ = {self.factor:.4g}, which moves rows by {self._relative:.1%} "
+            f"(mean norms: memory {self.memory_norm:.3g}, photographs {self.bank_norm:.3g}), "
             f"positions {'shared by the batch' if self.positions == 'shared' else 'drawn for each sample'}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        photographs, tokens, _ = self.features.shape
+        held = self.photographs
         return {
             "bank": self.bank,
-            "photographs": photographs,
-            "tokens": tokens,
+            "photographs": held.total,
+            **({"at a time": held.count} if held.name == "streamed" else {}),
+            "tokens": held.tokens,
             "lambda": self.factor,
             "relative": self._relative,
             "memory_norm": self.memory_norm,

@@ -28,7 +28,7 @@ def numbered(N, T, D=4):
 
 def drawn(made, numbers, rounds=300, M=5):
     """How often each photograph was drawn for each sample, (B, N), from what was added to zeros."""
-    generator, counts = torch.Generator().manual_seed(0), torch.zeros(len(numbers), len(made.features))
+    generator, counts = torch.Generator().manual_seed(0), torch.zeros(len(numbers), made.photographs.count)
     for _ in range(rounds):
         more = (numbers,) if made.needs_numbers else ()
         rows = made(torch.zeros(len(numbers), M, 4), None, generator, *more)[0][..., 0] / made.factor
