@@ -24,6 +24,7 @@ from cache.seal import seal, unseal
 from cache.shard import Image, check_finite, pack_strings, unpack_strings
 
 SKIPPED = "skipped.json"
+ALIKE, LOOKED_AT = 0.98, 1000  # the least cosine of near-duplicates, and pictures for which they are looked for
 
 
 def picture_key(data: bytes) -> bytes:
@@ -134,6 +135,21 @@ class Bank(Collection):
     def class_tokens(self) -> ClassTokens:
         """The vectors that the index is over. The bank must not be empty."""
         return ClassTokens(list(self.shards()))
+
+    def near_duplicates(self) -> tuple[int, list[tuple[str, str]]]:
+        """How many pictures were looked at, and which of them have a neighbour with a cosine above ALIKE, and which.
+
+        The index must be up to date.
+        """
+        tokens = self.class_tokens()
+        own, queries = tokens.spread(LOOKED_AT, self.rows)
+        if self.rows == 1:
+            return 1, []
+        found = index.search(self.whole_index(), queries, 2)
+        others = np.where(found[:, 0] == own, found[:, 1], found[:, 0])
+        close = np.flatnonzero((queries * tokens.of(others)).sum(1) > ALIKE)
+        ids = self.ids() if len(close) else []
+        return len(own), [(ids[own[n]], ids[others[n]]) for n in close]
 
     def pictures_digest(self, count: int) -> str:
         """blake2b over the keys of the first `count` pictures, in hexadecimal: which pictures these are."""

@@ -47,13 +47,17 @@ class ClassTokens:
     def spread(self, count: int, among: int) -> tuple[NDArray[np.int64], Vectors]:
         """`count` of the first `among` vectors, evenly spread, or all if there are fewer: numbers and vectors."""
         numbers = np.unique(np.linspace(0, among - 1, min(count, among)).astype(np.int64))
-        parts, at = [], 0
+        return numbers, self.of(numbers)
+
+    def of(self, numbers: NDArray[np.int64]) -> Vectors:
+        """The vectors of these pictures."""
+        found, at = np.empty((len(numbers), self.width), np.float32), 0
         for shard in self._shards:
-            here = numbers[(numbers >= at) & (numbers < at + shard.entry.rows)] - at
+            here = np.flatnonzero((numbers >= at) & (numbers < at + shard.entry.rows))
             if len(here):
-                parts.append(unit(shard.map("features")[here, 0]))
+                found[here] = unit(shard.map("features")[numbers[here] - at, 0])
             at += shard.entry.rows
-        return numbers, np.concatenate(parts)
+        return found
 
 
 def unit(rows: NDArray[Any]) -> Vectors:

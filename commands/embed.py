@@ -108,6 +108,16 @@ def embed_images(
             rich_help_panel=DATA,
         ),
     ] = "auto",
+    max_text_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave out photographs that seem to have text in them: with a higher score, from 0 to 1 "
+            "(needs a --model trained on captions).",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
@@ -126,13 +136,19 @@ def embed_images(
     from pipeline.embed_images import embed_images as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index)
+    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index, max_text_score)
     text = (
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, "
         f"{done.known:,} known (in the bank, or given twice), "
         f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each; "
         f"{done.index}, brought up to date in {done.index_seconds:.1f} s"
     )
+    if done.alike:
+        one, other = map(printable, done.alike[0])
+        text += (
+            f"\n  near-duplicates: {len(done.alike):,} of {done.looked_at:,} pictures looked at have one, such as "
+            f"{one} and {other}"
+        )
     losses = "".join(
         f"\n  skipped: {printable(name)}: {printable(reason)}" for name, reason in list(done.skipped.items())[:5]
     )

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from cache.errors import DptrError
 from cache.index_file import Facts
 from pipeline.encoder import Encoder
-from pipeline.picture_shards import Tally, embed_into
+from pipeline.picture_shards import Tally, Unwanted, embed_into
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
+from pipeline.text_score import TextScore
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ImageSummary:
     busy: float  # share of them in which the encoder was computing
     index: Facts
     index_seconds: float  # spent on it, of those
+    looked_at: int  # pictures of the bank for which near-duplicates were searched
+    alike: list[tuple[str, str]]  # near-duplicates among those: a picture, and its nearest
 
 
 def embed_images(
@@ -46,16 +49,18 @@ def embed_images(
     bank_name: str,
     say: Say,
     index: str = "auto",
+    max_text_score: float | None = None,
 ) -> ImageSummary:
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
 
-    `count` is how many to expect, None if unknown; `index` is one of `cache.index.KINDS`. Raises WrongUse for a kind of
-    index that the bank is too small for; DptrError when no picture can be read, when the bank's pictures were decoded
+    `count` is how many to expect, None if unknown; `index` is one of `cache.index.KINDS`. Pictures with a higher
+    `TextScore` than `max_text_score` are left out. Raises WrongUse for a kind of index that the bank is too small for
+    and for an encoder that cannot score; DptrError when no picture can be read, when the bank's pictures were decoded
     differently, when the disk is too small, when another process is writing the space, or when a write fails.
     Committed shards stay.
     """
     T, E = encoder.image_shape()
-    tally = Tally()
+    tally, unwanted = Tally(), _with_text(encoder, max_text_score) if max_text_score is not None else None
     photos = _from_the_first_readable(iter(photos), encoder, tally)  # before anything is created on disk
     planned = (count or 0) * T * E * 2
     with writing_space(cache, encoder, planned, say) as space:
@@ -67,10 +72,13 @@ def embed_images(
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
         before, began, computed = bank.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            embed_into(bank, encoder, progress, (T, E), tally)
+            embed_into(bank, encoder, progress, (T, E), tally, unwanted)
+        if not bank.rows:
+            raise _none(tally, "pictures was kept")
         bank.record_skipped(tally.skipped)
         began_index = time.perf_counter()
         facts = bank.write_index(index)
+        looked_at, alike = bank.near_duplicates()
     now = time.perf_counter()
     seconds = now - began
     return ImageSummary(
@@ -86,7 +94,15 @@ def embed_images(
         busy=round((encoder.visual.busy - computed) / seconds, 3),
         index=facts,
         index_seconds=round(now - began_index, 3),
+        looked_at=looked_at,
+        alike=alike,
     )
+
+
+def _with_text(encoder: Encoder, most: float) -> Unwanted:
+    """Says of pictures whose text score is above `most` what it is."""
+    score = TextScore(encoder)
+    return lambda tokens: [f"its text score is {s:.3f}, above {most:g}" if s > most else "" for s in score(tokens)]
 
 
 def _from_the_first_readable(
@@ -101,5 +117,9 @@ def _from_the_first_readable(
             tally.skipped[name] = str(error)
         else:
             return chain([(name, data)], photos)
+    raise _none(tally, "files could be read as a picture")
+
+
+def _none(tally: Tally, what: str) -> DptrError:
     examples = "; ".join(f"{name}: {reason}" for name, reason in islice(tally.skipped.items(), 3))
-    raise DptrError(f"none of {tally.read:,} files could be read as a picture ({examples}): nothing was written.")
+    return DptrError(f"none of {tally.read:,} {what} ({examples}): nothing was written.")

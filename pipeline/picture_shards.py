@@ -7,7 +7,7 @@ between them.
 
 import hashlib
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -29,6 +29,7 @@ from sources.pictures import DECODING
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more overflow a CPU's caches, fewer leave a GPU idle
 L = TypeVar("L")
+Unwanted = Callable[[NDArray[np.float16]], Sequence[str]]  # for pictures' tokens (n, T, E), why not to keep each, or ""
 
 
 @dataclass
@@ -62,11 +63,16 @@ class Tower(Protocol):
 
 
 def embed_into(
-    bank: Bank, tower: Tower, photos: Iterable[tuple[str, bytes]], shape: tuple[int, int], tally: Tally
+    bank: Bank,
+    tower: Tower,
+    photos: Iterable[tuple[str, bytes]],
+    shape: tuple[int, int],
+    tally: Tally,
+    unwanted: Unwanted | None = None,
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank does not have yet; each gives (T, E) = `shape` values.
 
-    A shard holds whole batches. DptrError if the bank's pictures were decoded differently.
+    A shard holds whole batches, without what is `unwanted`. DptrError if the bank's pictures were decoded differently.
     """
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
@@ -79,9 +85,14 @@ def embed_into(
     ):
         while shard := list(islice(encoded, most // size)):
             some = [picture for batch, _ in shard for picture in batch]
-            keys = as_keys([p.key for p in some])
             tokens = np.concatenate([tokens for _, tokens in shard])
-            commit(bank.shard_of, [p.name for p in some], keys, tokens, DECODING, then=unfinished.committed())
+            reasons = unwanted(tokens) if unwanted else [""] * len(some)
+            tally.skipped |= {p.name: reason for p, reason in zip(some, reasons, strict=True) if reason}
+            kept = [n for n, reason in enumerate(reasons) if not reason]
+            names, keys = [some[n].name for n in kept], as_keys([some[n].key for n in kept])
+            if kept:
+                tokens = tokens if len(kept) == len(some) else tokens[kept]
+                commit(bank.shard_of, names, keys, tokens, DECODING, then=unfinished.committed())
     unfinished.forget()
 
 

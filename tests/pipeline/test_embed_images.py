@@ -4,19 +4,22 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 from cache.bank import picture_key
-from cache.errors import DptrError
+from cache.errors import DptrError, WrongUse
 from cache.keys import key_bytes
 from cache.space import open_space
 from models.charset import Charset
 from pipeline.embed_crops import embed_crops
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
+from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from pipeline.picture_shards import Tally, embed_into
+from pipeline.text_score import WITH, WITHOUT, TextScore
 from sources.labelled import Labelled
 from sources.missing import NoPicture
 from sources.pictures import decode
@@ -56,6 +59,68 @@ def test_unreadable_pictures_are_named_and_do_not_stop_the_run(tmp_path, encoder
     assert [done.skipped[name] for name in ("zero.png", "gone.png")] == ["it is a device", "there is no such file"]
     assert list(done.skipped) == ["first.png", *bad]
     assert open_space(tmp_path).bank("noise").skipped() == done.skipped
+
+
+def test_pictures_with_text_are_left_out_and_named(tmp_path, encoder, say, monkeypatch):
+    """The score is open_clip's own zero-shot probability; a shard of pictures that are all left out is not written."""
+    monkeypatch.setattr("pipeline.picture_shards.BATCH", {"cpu": 4})
+    monkeypatch.setattr("pipeline.picture_shards.SHARD_BYTES", 20_000)
+    captions = open_clip.get_tokenizer("tiny")([*WITH, *WITHOUT])
+    shown = torch.stack([normalised(encoder, picture(n)) for n in range(30)])
+    with torch.no_grad():
+        images, texts = encoder.model.encode_image(shown, True), encoder.model.encode_text(captions, True)
+        expected = (encoder.model.logit_scale.exp() * images @ texts.T).softmax(-1)[:, : len(WITH)].sum(-1)
+    scores = TextScore(encoder)(np.stack([encoder.image_tokens(p[None])[0] for p in shown]))
+    assert np.abs(scores - expected.numpy()).max() < 1e-2
+    most = float(np.median(scores))
+    done = embed_images(tmp_path, encoder, pictures(range(30)), 30, "noise", say, max_text_score=most)
+    assert (done.read, done.new, len(done.skipped)) == (30, 15, 15)
+    bank = open_space(tmp_path).bank("noise")
+    assert bank.ids() == [f"{n}.png" for n in range(30) if scores[n] <= most]
+    assert bank.skipped() == done.skipped
+    worst = int(scores.argmax())
+    assert done.skipped[f"{worst}.png"] == f"its text score is {scores[worst]:.3f}, above {most:g}"
+    order = [*np.argsort(-scores, kind="stable")[:8].tolist(), int(scores.argmin())]
+    done = embed_images(tmp_path, encoder, pictures(order), 9, "last", say, max_text_score=float(scores.min()))
+    assert (done.new, open_space(tmp_path).bank("last").ids()) == (1, [f"{order[-1]}.png"])
+    with pytest.raises(
+        DptrError, match=r"none of 3 pictures was kept \(0.png: its text score is .*: nothing was written"
+    ):
+        embed_images(tmp_path, encoder, pictures(range(3)), 3, "none", say, max_text_score=0)
+
+
+def normalised(encoder, data):
+    config = encoder.preprocess_config
+    mean, std = (torch.tensor(v)[:, None, None] for v in (config.mean, config.std))
+    return (encoder.preprocess(decode(data)).float() / 255 - mean) / std
+
+
+def test_an_encoder_of_words_cannot_score():
+    with pytest.raises(WrongUse, match="wordclip2 knows words and no captions"):
+        TextScore(Encoder("wordclip2", "untrained:0", precision="fp32"))
+
+
+def test_near_duplicates_are_found(tmp_path, encoder, say):
+    """Of photographs that are otherwise far apart: class tokens of length 1 in directions of their own."""
+    bank = embed_images_space(tmp_path, encoder, say).bank("made")
+    features = np.zeros((40, 2, 64), np.float16)
+    features[np.arange(40), 0, np.arange(40)] = 1
+    features[7], features[30, 0, 30:32] = features[3], (1, 0.1)  # cosines 1 and 0.995
+    features[31, 0] = features[30, 0] * 2
+    features[30, 0, 31] = 0
+    keys = np.array([f"{n:016}" for n in range(40)], "S16")
+    bank.add([f"{n}.png" for n in range(40)], keys, features, "")
+    bank.write_index()
+    looked_at, alike = bank.near_duplicates()
+    assert looked_at == 40
+    assert {frozenset(pair) for pair in alike} == {frozenset({"3.png", "7.png"}), frozenset({"30.png", "31.png"})}
+    assert len(alike) == 4
+
+
+def embed_images_space(folder, encoder, say):
+    embed_images(folder, encoder, pictures([0]), 1, "one", say)
+    assert open_space(folder).bank("one").near_duplicates() == (1, [])
+    return open_space(folder)
 
 
 def test_none_readable_is_an_error_and_makes_nothing(tmp_path, encoder, say):
