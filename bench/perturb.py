@@ -31,7 +31,7 @@ from train.perturb.material import Material
 
 KINDS = [
     "orp(10%)", "gaussian(10%)", "scaled(10%)", "shift", "collapse(10%)", "moments", "covariance", "matched(10%)",
-    "stretch(0.3)", "drop(10%)", "swap(10%)", "trail(33)", "mix",
+    "stretch(0.3)", "drop(10%)", "swap(10%)", "trail(33)", "learned", "mix",
 ]  # fmt: skip
 WIDTH, TOKENS, PHOTOGRAPHS = 512, 197, 256
 GOALS = {"cpu": 2.0, "cuda": 1.0}  # per cent of a step

@@ -12,6 +12,7 @@ from cache.errors import WrongUse
 from train.perturb.base import Part, Perturbation
 from train.perturb.gaussian import Gaussian, Scaled
 from train.perturb.grammar import Amount, Argument, Call, read, wrong
+from train.perturb.learned import Learned
 from train.perturb.mix import Mix
 from train.perturb.moments import Collapse, Covariance, Matched, Moments, Shift
 from train.perturb.neighbours import Far, Nearest, Spread
@@ -21,7 +22,7 @@ from train.perturb.trail import Trail
 
 KINDS: list[type[Part]] = [
     *(ORP, Gaussian, Scaled, Shift, Collapse, Moments, Covariance, Matched),
-    *(Mix, Stretch, Drop, Swap),
+    *(Learned, Mix, Stretch, Drop, Swap),
     *(Nearest, Far, Spread),
     Trail,
 ]

@@ -23,7 +23,7 @@ from train.run_config import RunConfig, options_of
 
 EVERY = [
     "orp(0.1)", "orp(10%, positions=sample)", "gaussian(50%)", "scaled(0.1)", "shift(0.5)", "collapse(10%)", "moments",
-    "covariance", "matched(10%)", "mix(k=4)", "stretch(0.3)", "drop(20%)", "swap(20%)", "trail(12)",
+    "covariance", "matched(10%)", "learned(steps=3)", "mix(k=4)", "stretch(0.3)", "drop(20%)", "swap(20%)", "trail(12)",
     "nearest(0.1)", "far(10%, k=3)", "spread(0.1)",
     "stretch(0.3) + moments + gaussian(10%)",
 ]  # fmt: skip
