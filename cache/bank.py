@@ -1,7 +1,8 @@
 """A bank: photographs' features (N, T, D), class token first, with a FAISS index over the class-token row.
 
 A shard holds `features` (n, T, D) float16, `ids` (UTF-8 end to end, names in the source) with `ids_offsets`, `keys`
-(n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how it became pixels.
+(n, 16) uint8, blake2b of the encoded picture, and `decoding`, which says in words how it became pixels. Those of
+photographs also hold `thumbnails`, JPEGs end to end, with `thumbnails_offsets`.
 `index.faiss` is an inner-product index over the normalised class-token rows, in the order of the bank; `skipped.json`
 maps names of pictures that could not be read to the reason.
 """
@@ -23,7 +24,7 @@ from cache.keys import Keys, keys_to_disk, read_keys
 from cache.seal import seal, unseal
 from cache.shard import Image, check_finite, pack_strings, unpack_strings
 
-SKIPPED = "skipped.json"
+SKIPPED, THUMBNAILS = "skipped.json", "thumbnails"
 ALIKE, LOOKED_AT = 0.98, 1000  # the least cosine of near-duplicates, and pictures for which they are looked for
 
 
@@ -54,6 +55,17 @@ class Bank(Collection):
             start += shard.entry.rows
         return features
 
+    def thumbnails(self, numbers: Sequence[int]) -> list[bytes]:
+        """JPEGs of these pictures, for a person to see; empty for those added before they were kept."""
+        found, start = dict[int, bytes](), 0
+        for shard in self.shards():
+            here = [n for n in numbers if start <= n < start + shard.entry.rows]
+            if here and THUMBNAILS in shard.entry.datasets:
+                data, offsets = shard.read(THUMBNAILS).tobytes(), shard.read(f"{THUMBNAILS}_offsets").tolist()
+                found |= {n: data[offsets[n - start] : offsets[n - start + 1]] for n in here}
+            start += shard.entry.rows
+        return [found.get(n, b"") for n in numbers]
+
     def decoding(self) -> str:
         """How the pictures were decoded, in the words of `shard_of`; empty if they are from before that was kept."""
         shard = next(self.shards(), None)
@@ -63,13 +75,21 @@ class Bank(Collection):
         """Commit pictures as one shard, see `shard_of`."""
         self.commit(self.shard_of(ids, keys, features, decoding))
 
-    def shard_of(self, ids: Sequence[str], keys: Keys, features: NDArray[np.float16], decoding: str) -> Image:
-        """Pictures as one shard: features (n, T, D) float16, and in words how the pictures were decoded.
+    def shard_of(
+        self,
+        ids: Sequence[str],
+        keys: Keys,
+        features: NDArray[np.float16],
+        decoding: str,
+        thumbnails: Sequence[bytes] = (),
+    ) -> Image:
+        """Pictures as one shard: features (n, T, D) float16, in words how they were decoded, and JPEGs of all or none.
 
         DptrError if a value is not finite.
         """
         check_finite(features, "an image feature")
         datasets = {"features": features, **pack_strings("ids", ids), "keys": keys_to_disk(keys)}
+        datasets |= pack_strings(THUMBNAILS, thumbnails) if thumbnails else {}
         return self.image(len(ids), {**datasets, "decoding": np.frombuffer(decoding.encode(), np.uint8)})
 
     def skipped(self) -> dict[str, str]:

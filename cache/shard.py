@@ -171,9 +171,9 @@ class Shard:
         return self.entry.datasets[name]
 
 
-def pack_strings(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Strings as two datasets: `name`, their UTF-8 bytes end to end, and `name_offsets` (n + 1,), int64."""
-    encoded = [s.encode() for s in strings]
+def pack_strings(name: str, strings: Sequence[str | bytes]) -> dict[str, NDArray[Any]]:
+    """Strings as two datasets: `name`, their bytes end to end, UTF-8 of text, and `name_offsets` (n + 1,), int64."""
+    encoded = [s.encode() if isinstance(s, str) else s for s in strings]
     offsets = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(e) for e in encoded], out=offsets[1:])
     return {name: np.frombuffer(b"".join(encoded), np.uint8), f"{name}_offsets": offsets}

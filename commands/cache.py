@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cache.errors import WrongUse
+from cache.errors import DptrError, WrongUse
+from cache.report import printable
 from commands.console import (
     DEFAULT_CACHE,
     HELP,
@@ -147,9 +148,13 @@ def plot(
     pretrained: Weights = None,
     as_json: Json = False,
 ) -> None:
-    """Draw where words, photographs and word images lie in a space, before and after perturbations."""
+    """Draw where words, photographs and word images lie in a space, before and after perturbations.
+
+    With --bank, and after dptr neighbours, also draw the photographs nearest to a few words, and the farthest.
+    """
     from cache.space import space_with
     from commands.gather import cached_tokens, labelled_sets, tower_of
+    from train.perturb.neighbours_plot import NAME, draw_neighbours
     from train.perturb.plot import draw_all
 
     one = space_with(cache, space, [corpus], [bank] if bank else [], say)
@@ -161,6 +166,12 @@ def plot(
     for name, gaps in found.items():
         far = "; ".join(f"{what}: gap {g['distance']:.2f}, cosine {g['cosine']:.2f}" for what, g in gaps.items())
         lines.append(f"{out / name}  {far}")
+    if bank:
+        try:
+            words = draw_neighbours(one, corpus, bank, out)
+            lines.append(f"{out / NAME}  photographs nearest to and farthest from {', '.join(map(printable, words))}")
+        except DptrError as error:
+            say(f"neighbours are not drawn: {error}")
     finish("\n".join(lines), found, as_json)
 
 

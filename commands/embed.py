@@ -121,6 +121,7 @@ def embed_images(
     as_json: Json = False,
 ) -> None:
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
+    from cache.bank import ALIKE
     from cache.index import chosen
     from sources.photos import photo_count, photos
 
@@ -146,8 +147,8 @@ def embed_images(
     if done.alike:
         one, other = map(printable, done.alike[0])
         text += (
-            f"\n  near-duplicates: {len(done.alike):,} of {done.looked_at:,} pictures looked at have one, such as "
-            f"{one} and {other}"
+            f"\n  near-duplicates (cosine above {ALIKE}): {len(done.alike):,} of {done.looked_at:,} pictures looked at "
+            f"have one, such as {one} and {other}"
         )
     losses = "".join(
         f"\n  skipped: {printable(name)}: {printable(reason)}" for name, reason in list(done.skipped.items())[:5]

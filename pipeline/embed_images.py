@@ -72,7 +72,7 @@ def embed_images(
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
         before, began, computed = bank.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            embed_into(bank, encoder, progress, (T, E), tally, unwanted)
+            embed_into(bank, encoder, progress, (T, E), tally, unwanted, thumbnails=True)
         if not bank.rows:
             raise _none(tally, "pictures was kept")
         bank.record_skipped(tally.skipped)

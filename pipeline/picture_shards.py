@@ -25,7 +25,7 @@ from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
 from pipeline.unfinished import Unfinished
 from sources.ahead import ahead, mapped_ahead
-from sources.pictures import DECODING
+from sources.pictures import DECODING, thumbnail
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more overflow a CPU's caches, fewer leave a GPU idle
 L = TypeVar("L")
@@ -48,6 +48,7 @@ class Picture:
     name: str
     key: bytes
     pixels: Tensor
+    thumbnail: bytes
 
 
 class Tower(Protocol):
@@ -69,17 +70,19 @@ def embed_into(
     shape: tuple[int, int],
     tally: Tally,
     unwanted: Unwanted | None = None,
+    thumbnails: bool = False,
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank does not have yet; each gives (T, E) = `shape` values.
 
-    A shard holds whole batches, without what is `unwanted`. DptrError if the bank's pictures were decoded differently.
+    A shard holds whole batches, without what is `unwanted`, and `thumbnails` if asked for. DptrError if the bank's
+    pictures were decoded differently.
     """
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
     unfinished = Unfinished(bank.folder, most // size)
     with (
-        closing(ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size), size), 1)) as pictures,
+        closing(ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size, thumbnails), size), 1)) as pictures,
         closing(unfinished.through(tower.encoded, _stacked(pictures), _name)) as encoded,
         committing(bank) as commit,
     ):
@@ -89,10 +92,12 @@ def embed_into(
             reasons = unwanted(tokens) if unwanted else [""] * len(some)
             tally.skipped |= {p.name: reason for p, reason in zip(some, reasons, strict=True) if reason}
             kept = [n for n, reason in enumerate(reasons) if not reason]
-            names, keys = [some[n].name for n in kept], as_keys([some[n].key for n in kept])
-            if kept:
-                tokens = tokens if len(kept) == len(some) else tokens[kept]
-                commit(bank.shard_of, names, keys, tokens, DECODING, then=unfinished.committed())
+            some = [some[n] for n in kept]
+            if some:
+                names, keys = [p.name for p in some], as_keys([p.key for p in some])
+                tokens, small = tokens if len(kept) == len(tokens) else tokens[kept], [p.thumbnail for p in some]
+                small = small if thumbnails else []
+                commit(bank.shard_of, names, keys, tokens, DECODING, small, then=unfinished.committed())
     unfinished.forget()
 
 
@@ -122,7 +127,7 @@ def _name(batch: list[Picture]) -> bytes:
 
 
 def _decoded(
-    tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int
+    tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int, thumbnails: bool
 ) -> Iterator[Picture]:
     """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
     seen = set(key_bytes(bank.keys()))
@@ -135,16 +140,17 @@ def _decoded(
             yield name, key, None if data and key in seen else data  # a picture seen before is not decoded again
             seen.add(key)
 
-    def make(one: tuple[str, bytes, bytes | None]) -> tuple[str, bytes, Tensor | str | None]:
+    def make(one: tuple[str, bytes, bytes | None]) -> tuple[str, bytes, Picture | str | None]:
         name, key, data = one
         try:
-            return name, key, None if data is None else tower.pixels(data)
+            small = thumbnail(data) if thumbnails and data is not None else b""
+            return name, key, None if data is None else Picture(name, key, tower.pixels(data), small)
         except ValueError as error:
             return name, key, str(error)
 
     for name, key, made in mapped_ahead(make, found(), os.cpu_count() or 1, most):
-        if isinstance(made, Tensor):
-            yield Picture(name, key, made)
+        if isinstance(made, Picture):
+            yield made
             continue
         if made:
             broken[key] = made

@@ -14,6 +14,7 @@ from sources.missing import NoPicture
 # What `decode` does, for banks to say how their pictures were decoded: whatever changes a pixel changes this.
 DECODING = "turned as EXIF says, transparency over white, deep grey scaled to 8 bit"
 FORMATS = ("PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")  # and JPEG; none that starts a program
+THUMBNAIL = 64
 PIXELS = 100_000_000  # of a picture once it is decoded: 400 MB, which are needed twice
 RANGES = (1, 255, 65535)  # usual largest values of pixels of 32 bits, which do not say theirs
 TURNS: dict[object, Image.Transpose] = {  # EXIF's number for how the camera was held, to what turns the picture upright
@@ -60,6 +61,14 @@ def decode(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
         raise ValueError("it has too many pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more for damaged data
         raise ValueError(f"it is damaged ({error})") from error
+
+
+def thumbnail(data: bytes) -> bytes:
+    """The encoded picture as a JPEG of 1 or 2 kB, THUMBNAIL wide or high. Raises ValueError as `decode` does."""
+    picture, small = decode(data, (THUMBNAIL, THUMBNAIL)), io.BytesIO()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.save(small, "JPEG", quality=75)
+    return small.getvalue()
 
 
 def _opened(data: bytes) -> Image.Image:
