@@ -1,25 +1,45 @@
 """What a run can expect of its length, and what to do if it was too short to read anything."""
 
 import time
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from cache.fingerprint import Fingerprint
+
 TIMED = 10  # steps after which the rest is estimated; the first of them, which sets things up, does not count
-# A one-layer decoder reads 4 to 14 % of unseen words after 153,600 (docs/figures.md); numbers come much sooner
-FIRST_READ = 100_000  # words shown before readers of a whole lexicon begin to get some right
-WELL_READ = 5_000_000  # words shown before most are
 
 
-def expectation(shown: int, options: str) -> str:
+@dataclass(frozen=True)
+class Wanted:
+    """How many words are shown to readers of a whole lexicon before they get the first unseen ones right, and most."""
+
+    first: int
+    most: int
+
+
+# Whose spelling must be learnt by heart: one layer reads 4 to 14 % after 153,600 (docs/figures.md)
+PIECES = Wanted(100_000, 5_000_000)
+# Of which each row is a character in its context: one layer reads 98 % after 38,400
+CHARACTERS = Wanted(10_000, 100_000)
+
+
+def wanted(fingerprint: Fingerprint | None) -> Wanted:
+    """Of memories or tokens that this encoder gives; None is any other."""
+    trained = fingerprint is not None and fingerprint.untrained_seed is None
+    return CHARACTERS if fingerprint and trained and fingerprint.tokenizer.startswith("characters ") else PIECES
+
+
+def expectation(shown: int, options: str, of: Wanted = PIECES) -> str:
     """One line for the plan: how many words a run shows, against what readers want. `options` lengthen it."""
-    text = f"this shows {shown:,} words; the first are read right after some {FIRST_READ:,}, most after millions"
-    return f"{text}: far too few, raise {options}" if shown < FIRST_READ else text
+    text = f"this shows {shown:,} words; the first are read right after some {of.first:,}, most after {of.most:,}"
+    return f"{text}: far too few, raise {options}" if shown < of.first else text
 
 
-def none_right(shown: int, options: str) -> str:
+def none_right(shown: int, options: str, of: Wanted = PIECES) -> str:
     """What to say after a run that read no held-out word right."""
-    wanted = FIRST_READ if shown < FIRST_READ else WELL_READ
-    more = f"show it {wanted:,} or more with {options}" if shown < WELL_READ else "check labels, pictures and --lr"
+    least = of.first if shown < of.first else of.most
+    more = f"show it {least:,} or more with {options}" if shown < of.most else "check labels, pictures and --lr"
     return f"no held-out word was read right after {shown:,} words: {more}"
 
 

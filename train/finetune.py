@@ -25,7 +25,7 @@ from sources.labelled import Labelled
 from sources.pictures import decode
 from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
 from train.data.crops import Crops, usable
-from train.expectation import expectation, none_right
+from train.expectation import expectation, none_right, wanted
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
 from train.progress import Found
@@ -112,7 +112,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
                 f"{crops.folded:,} {name} labels lose or change characters that are not ASCII, as é becomes e: to keep "
                 "them, pre-train with a --charset file that has them"
             )
+    needed = wanted(init.fingerprint if material.space and not options.other_space else None)
     _describe(options, recogniser, training, val, pace, say)
+    say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
     workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
@@ -135,7 +137,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     finally:
         run.close()
     if progress.best_scores and not progress.best_scores["accuracy_36"]:
-        say(none_right(pace.steps * options.batch, "--epochs or --steps"))
+        say(none_right(pace.steps * options.batch, "--epochs or --steps", needed))
     for reason, number in Counter(broken.values()).items():
         training.dropped[f"broken: {reason}"] = number
         say(f"{number:,} training crops not used: {reason}")
@@ -244,4 +246,3 @@ def _describe(
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
     if options.precision == "auto":
         say(f"{pace.precision}: this machine multiplies at {rates_said(pace.device)}")
-    say(expectation(pace.steps * options.batch, "--epochs or --steps"))

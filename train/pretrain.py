@@ -22,7 +22,7 @@ from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
-from train.expectation import expectation, none_right
+from train.expectation import expectation, none_right, wanted
 from train.loop import Loop
 from train.options import released_rate
 from train.perturb import perturbation as perturbation_asked
@@ -130,7 +130,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     )
     if options.precision == "auto":
         say(f"{pace.precision}: this machine multiplies at {rates_said(device)}")
-    say(expectation(pace.steps * options.batch, "--epochs or --steps"))
+    needed = wanted(space.fingerprint)
+    say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
     if ranks.size > 1:
         say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
     if run.state:
@@ -169,7 +170,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         run.close()
         ranks.leave()
     if progress.best_scores and not progress.best_scores["ignoring_case"]:
-        say(none_right(pace.steps * options.batch, "--epochs or --steps"))
+        say(none_right(pace.steps * options.batch, "--epochs or --steps", needed))
     return PretrainSummary(
         run=str(options.out),
         words=len(training),

@@ -1,10 +1,11 @@
 """What a plan promises: words shown against words wanted, and the time that is left."""
 
 import time
+from dataclasses import replace
 
 import torch
 
-from train.expectation import TIMED, Estimate, duration, expectation, none_right
+from train.expectation import CHARACTERS, PIECES, TIMED, Estimate, duration, expectation, none_right, wanted
 
 
 def test_short_runs_are_told_so():
@@ -13,6 +14,17 @@ def test_short_runs_are_told_so():
     assert "show it 100,000 or more" in none_right(1_920, "--epochs")
     assert "show it 5,000,000 or more" in none_right(200_000, "--epochs")
     assert "check labels" in none_right(6_000_000, "--epochs")
+
+
+def test_rows_of_characters_are_read_sooner(encoder):
+    """Those of an encoder that was trained on characters; an untrained one teaches nothing."""
+    pieces = encoder.fingerprint
+    characters = replace(pieces, tokenizer="characters abc", untrained_seed=None)
+    found = [wanted(one) for one in (None, pieces, replace(characters, untrained_seed=1), characters)]
+    assert found == [PIECES, PIECES, PIECES, CHARACTERS]
+    assert "far too few" not in expectation(38_400, "--epochs", CHARACTERS)
+    assert "far too few, raise --epochs" in expectation(2_000, "--epochs", CHARACTERS)
+    assert "show it 100,000 or more" in none_right(38_400, "--epochs", CHARACTERS)
 
 
 def test_rest_is_estimated_once_without_the_first_step():
