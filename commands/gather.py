@@ -38,12 +38,18 @@ def words_as_set(source: str, split: str) -> Labelled:
 def image_tower(
     options: FinetuneOptions, cache: Path | None, pretrained: str | None
 ) -> tuple[Space | None, ImageEncoder | None]:
-    """The space of the run that the decoder is from, and its image tower; (None, None) for a new encoder."""
+    """The space of the run that the decoder is from, and its image tower.
+
+    (None, None) for a new encoder, and if that run is a whole recogniser.
+    """
     if options.encoder == "vit":
         return None, None
-    from train.run import pretrained_config
+    from train.run import run_config
 
-    space = pretrained_config(options.init).space(cache)
+    config = run_config(options.init)
+    if config.reads_pictures:
+        return None, None
+    space = config.space(cache)
     if options.freeze:
         check_folder("--cache", space.folder)
     return space, tower_of(space, options.size, pretrained)

@@ -6,7 +6,7 @@ The image encoder, the FMU and the pre-trained decoder are trained together, wit
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import Any
 
@@ -16,10 +16,9 @@ from torch import Tensor
 
 from cache.errors import DptrError, WrongUse
 from cache.space import Space
-from models.decoders import DecoderConfig, configure
 from models.device import choose_device, rates_said, upload
-from models.image_encoder import ImageEncoder, Pair, VisionConfig, released_vit
-from models.recogniser import Recogniser, RecogniserConfig, groups
+from models.image_encoder import ImageEncoder, Pair
+from models.recogniser import Recogniser, groups
 from sources.ahead import ahead
 from sources.labelled import Labelled
 from sources.pictures import decode
@@ -32,8 +31,8 @@ from train.progress import Found
 from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision
-from train.run import load_run
 from train.run_config import RunConfig, versions
+from train.start import build, history
 from train.step import Pace
 
 
@@ -74,7 +73,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     check(options)
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
-    recogniser, init = build(options, material)
+    recogniser, init = build(options, material.space, material.tower)
     charset, longest = recogniser.charset, recogniser.config.decoder.max_length
     sets = [one for part in material.train for one in part]
     weights = [w for part, w in zip(material.train, options.weight or [1.0] * len(sets), strict=False) for _ in part]
@@ -86,7 +85,6 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = settled_precision(options.precision, options.resume, options.out, device)
     pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed)
-    pretraining = init.pretraining
     resolved = {
         "steps": pace.steps,
         "lr": options.rate,
@@ -94,12 +92,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         "eval_every": pace.eval_every,
         "precision": pace.precision,
         "crops": dict(Counter(training.sets[n].name for n in training.of)),
-        "pretrained": {
-            "corpora": pretraining.corpus,
-            "steps": init.resolved["steps"],
-            "perturb": init.resolved["perturb"],
-            "zero_memory": pretraining.zero_memory,
-        },
+        "pretrained": history(init),
     }
     machine = {"device": str(device), "versions": versions()}
     config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
@@ -113,8 +106,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
                 "them, pre-train with a --charset file that has them"
             )
     needed = wanted(init.fingerprint if material.space and not options.other_space else None)
-    _describe(options, recogniser, training, val, pace, say)
-    say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
+    _describe(options, init, recogniser, training, val, pace, say)
+    if not init.reads_pictures:
+        say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
     workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
@@ -166,36 +160,6 @@ def _check_readable(val: Crops) -> None:
     raise DptrError(f"none of the {len(val):,} validation crops of {names} can be read as a picture: check --val.")
 
 
-def build(options: FinetuneOptions, material: Material) -> tuple[Recogniser, RunConfig]:
-    """The recogniser that training starts from, and the configuration of the pre-trained run behind its decoder.
-
-    Raises WrongUse if that run is from a different space than the image tower, or if permutations are asked for and its
-    kind of decoder has none.
-    """
-    decoder, init, _ = load_run(options.init)
-    shape = decoder.config
-    if options.permutations:
-        shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
-    vision = material.tower.config if material.tower else _vit(options, shape)
-    recogniser = Recogniser(RecogniserConfig(vision, shape, 0 if options.no_fmu else options.queries))
-    if material.space and not options.other_space:
-        init.check_space(material.space)
-    if material.tower:
-        recogniser.encoder.load_state_dict(material.tower.state_dict())
-    if not options.scratch:
-        recogniser.decoder.load_state_dict(decoder.state_dict())
-    recogniser.encoder.requires_grad_(not options.freeze)
-    return recogniser, init
-
-
-def _vit(options: FinetuneOptions, decoder: DecoderConfig) -> VisionConfig:
-    vit = released_vit(decoder.memory_width)
-    try:
-        return vit.resized(options.size) if options.size else vit
-    except ValueError as error:
-        raise WrongUse(f"{error} of the vit: choose a larger --image-size.") from error
-
-
 def _batches(
     options: FinetuneOptions,
     material: Material,
@@ -226,6 +190,7 @@ def _batches(
 
 def _describe(
     options: FinetuneOptions,
+    init: RunConfig,
     recogniser: Recogniser,
     training: Crops,
     val: Crops,
@@ -241,8 +206,10 @@ def _describe(
     encoder = (
         "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
     )
-    decoder = "from scratch" if options.scratch else f"from {options.init}"
-    say(f"image encoder {encoder}; decoder {decoder}, learning rate {options.rate:.3g}")
+    start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
+    if init.reads_pictures:
+        start = f"all of it from {options.init}"
+    say(f"image encoder {encoder}; {start}, learning rate {options.rate:.3g}")
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
     if options.precision == "auto":
         say(f"{pace.precision}: this machine multiplies at {rates_said(pace.device)}")

@@ -16,7 +16,7 @@ NEW_OVER_CLIP = 19
 class FinetuneOptions:
     """The options of a fine-tuning run. None: derived from other options, as the help says."""
 
-    init: Path = option("Pre-trained run to take the decoder from.", FIRST)
+    init: Path = option("Pre-trained run to take the decoder from; or a fine-tuned one, of which all goes on.", FIRST)
     train: list[str] = option(
         "Training word images: an LMDB, a folder of LMDBs or with a labels.tsv, or a dataset; repeatable.", FIRST
     )

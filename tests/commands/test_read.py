@@ -118,7 +118,7 @@ def test_export(work, kind):
     ("arguments", "code", "message"),
     [
         (["finetune", "--init", "none", *DATA], 2, "there is no run in none"),
-        (["finetune", "--init", "fine", *DATA], 2, "is a fine-tuned run"),
+        (["finetune", "--init", "fine", *DATA, "--freeze"], 2, "is a fine-tuned run, which goes on as it is"),
         (["finetune", "--init", "pre", *DATA, "--train", "pre"], 2, "holds no word images"),
         (["finetune", "--init", "pre", *DATA, "--image-size", "32"], 2, "rows x columns"),
         (["evaluate", "fine", "--data", "pre"], 2, "holds no word images"),

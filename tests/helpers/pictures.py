@@ -1,9 +1,13 @@
-"""Encoded pictures: noise, and drawn words."""
+"""Encoded pictures: noise, drawn words, and sets of those with their labels."""
 
 import io
 from functools import cache
 
 import numpy as np
+
+from sources.labelled import Labelled
+
+NUMBERS = [str(n) for n in range(10, 100)]
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40), kind: str = "PNG") -> bytes:
@@ -26,3 +30,8 @@ def drawn(text: str, size: tuple[int, int] = (24, 64)) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+def drawn_set(labels, name="drawn", damaged=()):
+    """Pictures of these words with their labels; some of them are no pictures."""
+    return Labelled(name, list(labels), lambda n: b"no picture" if n in damaged else drawn(labels[n]))

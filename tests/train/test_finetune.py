@@ -13,9 +13,9 @@ from models.decoders.parseq import Config, Decoder
 from pipeline.convert import space_tower
 from pipeline.embed_crops import embed_crops
 from sources.labelled import Labelled
-from tests.helpers.pictures import drawn, picture
+from tests.helpers.pictures import NUMBERS, drawn, drawn_set, picture
 from train.data.crop_batches import CachedTokens
-from train.finetune import Material, build, finetune
+from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions, check
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
@@ -25,33 +25,12 @@ from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
 from train.reading.result import table
 from train.run import load_recogniser, load_run, pretrained_config
-
-NUMBERS = [str(n) for n in range(10, 100)]
-
-
-def drawn_set(labels, name="drawn", damaged=()):
-    return Labelled(name, list(labels), lambda n: b"no picture" if n in damaged else drawn(labels[n]))
-
-
-@pytest.fixture(scope="module")
-def init(cache, tmp_path_factory):
-    """A short pre-trained run in the space of `cache`."""
-    out = tmp_path_factory.mktemp("init") / "run"
-    pretrain(PretrainOptions(["numbers"], out, cache=cache, depth=1, heads=2, batch=32, steps=3, device="cpu"), print)
-    return out
+from train.start import build
 
 
 @pytest.fixture
-def options(init, tmp_path):
-    return FinetuneOptions(
-        init, ["x"], ["y"], tmp_path / "run", batch=16, steps=3, workers=0, device="cpu", precision="fp32"
-    )
-
-
-@pytest.fixture(scope="module")
-def material(cache):
-    space = open_space(cache)
-    return Material([[drawn_set(NUMBERS)]], [drawn_set(NUMBERS[::7], "val")], space, space_tower(space, (16, 64)))
+def options(finetuning):
+    return finetuning
 
 
 @pytest.fixture(scope="module")
@@ -98,25 +77,6 @@ def test_run_is_whole_and_evaluates(trained, material):
     assert evaluate_crops(out, sets, limit=5, device="cpu").scores.words == 10
 
 
-def test_weights_come_from_the_pretrained_run_and_the_tower(options, material, init):
-    recogniser, config = build(options, material)
-    decoder, _, _ = load_run(init)
-    for name, tensor in recogniser.decoder.state_dict().items():
-        assert torch.equal(tensor, decoder.state_dict()[name]), name
-    for name, tensor in recogniser.encoder.state_dict().items():
-        assert torch.equal(tensor, material.tower.state_dict()[name]), name
-    assert config.options.corpus == ["numbers"]
-    scratch, _ = build(replace(options, scratch=True), material)
-    assert not torch.equal(scratch.decoder.head.weight, decoder.head.weight)
-
-
-def test_learning_rates_are_apart(options, material):
-    frozen, _ = build(replace(options, freeze=True), material)
-    assert not any(p.requires_grad for p in frozen.encoder.parameters())
-    assert options.encoder_rate == pytest.approx(options.rate / 19)
-    assert replace(options, encoder="vit").encoder_rate == options.rate
-
-
 @pytest.mark.parametrize("changes", [{"queries": 0}, {"queries": 5}, {"scratch": True}, {"permutations": 1}])
 def test_shapes_run(options, material, changes):
     done = finetune(replace(options, **changes), material, print)
@@ -142,12 +102,7 @@ def test_every_decoder_runs_evaluates_and_reads(options, material, cache, kind, 
         with pytest.raises(WrongUse, match=f"needs a parseq decoder, and this run has {kind}"):
             look(one.out, [str(tmp_path / "10.png")], tmp_path / "looked.png", "cpu")
         with pytest.raises(WrongUse, match=f"the decoder {kind} has no permutations"):
-            build(replace(one, permutations=2), material)
-
-
-def test_permutations_are_those_of_pretraining_unless_given(options, material):
-    assert build(options, material)[0].decoder.config.permutations == 6
-    assert build(replace(options, permutations=2), material)[0].decoder.config.permutations == 2
+            build(replace(one, permutations=2), material.space, material.tower)
 
 
 def test_vit_from_scratch_runs(options, material):

@@ -1,0 +1,84 @@
+"""What fine-tuning starts from: weights of the pre-trained run and the tower, or a recogniser that goes on."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cache.errors import WrongUse
+from tests.helpers.pictures import NUMBERS, drawn_set
+from train.finetune import Material, finetune
+from train.run import load_checkpoint, load_recogniser, load_run
+from train.start import build
+
+
+@pytest.fixture
+def options(finetuning):
+    return finetuning
+
+
+def test_weights_come_from_the_pretrained_run_and_the_tower(options, material, init):
+    recogniser, config = build(options, material.space, material.tower)
+    decoder, _, _ = load_run(init)
+    for name, tensor in recogniser.decoder.state_dict().items():
+        assert torch.equal(tensor, decoder.state_dict()[name]), name
+    for name, tensor in recogniser.encoder.state_dict().items():
+        assert torch.equal(tensor, material.tower.state_dict()[name]), name
+    assert config.options.corpus == ["numbers"]
+    scratch, _ = build(replace(options, scratch=True), material.space, material.tower)
+    assert not torch.equal(scratch.decoder.head.weight, decoder.head.weight)
+
+
+def test_learning_rates_are_apart(options, material):
+    frozen, _ = build(replace(options, freeze=True), material.space, material.tower)
+    assert not any(p.requires_grad for p in frozen.encoder.parameters())
+    assert options.encoder_rate == pytest.approx(options.rate / 19)
+    assert replace(options, encoder="vit").encoder_rate == options.rate
+
+
+def test_permutations_are_those_of_pretraining_unless_given(options, material):
+    assert build(options, material.space, material.tower)[0].decoder.config.permutations == 6
+    assert build(replace(options, permutations=2), material.space, material.tower)[0].decoder.config.permutations == 2
+
+
+def test_a_recogniser_goes_on_with_other_pictures(options, material, tmp_path):
+    """In its own shape, with all its weights, and without a space; its run says what went before."""
+    first = replace(options, queries=5, out=tmp_path / "first")
+    finetune(first, material, print)
+    alone = Material([[drawn_set(NUMBERS[:40], "more")]], material.val)
+    more, lines = replace(options, init=first.out, out=tmp_path / "more", augment=0.0, steps=20, lr=1e-3), []
+    start, _ = build(more, None, None)
+    assert start.training
+    assert all(torch.equal(t, load_checkpoint(first.out)["model"][name]) for name, t in start.state_dict().items())
+    assert all(p.requires_grad for p in start.parameters())
+    done = finetune(more, alone, lines.append)
+    before, after = (load_recogniser(run.out)[0] for run in (first, more))
+    assert before.config == after.config
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before.encoder.parameters(), after.encoder.parameters(), strict=True)
+    )
+    assert any(f"all of it from {first.out}" in line for line in lines)
+    assert not any("far too few" in line for line in lines)
+    lines = map(json.loads, (more.out / "metrics.jsonl").read_text().splitlines())
+    assert done.loss < next(line["loss"] for line in lines if line["group"] == "train") - 0.5
+    assert json.loads((more.out / "config.json").read_text())["resolved"]["pretrained"]["fine_tuned"] == [3]
+    third = replace(options, init=more.out, out=tmp_path / "third", steps=1)
+    finetune(third, alone, print)
+    assert json.loads((third.out / "config.json").read_text())["resolved"]["pretrained"]["fine_tuned"] == [3, 20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder": "vit"}, "--encoder vit"),
+        ({"freeze": True, "permutations": 2}, "--freeze and --permutations"),
+        ({"image_size": "16x64"}, "--image-size"),
+        ({"no_fmu": True, "scratch": True}, "--no-fmu and --scratch"),
+    ],
+)
+def test_a_recogniser_keeps_its_shape(options, material, changes, said, tmp_path):
+    first = replace(options, steps=1, out=tmp_path / "first")
+    finetune(first, material, print)
+    with pytest.raises(WrongUse, match=f"is a fine-tuned run, which goes on as it is: leave out {said}\\."):
+        build(replace(options, init=first.out, **changes), None, None)

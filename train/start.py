@@ -1,0 +1,66 @@
+"""What fine-tuning starts from: a pre-trained decoder behind an image tower, or a recogniser that goes on."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cache.errors import WrongUse
+from cache.space import Space
+from models.decoders import DecoderConfig, configure
+from models.image_encoder import ImageEncoder, VisionConfig, released_vit
+from models.recogniser import Recogniser, RecogniserConfig
+from train.finetune_options import FinetuneOptions
+from train.run import load_model
+from train.run_config import RunConfig
+
+
+def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None) -> tuple[Recogniser, RunConfig]:
+    """The recogniser that training starts from, and the configuration of the run that it, or its decoder, is from.
+
+    Raises WrongUse if that run is from a different space than the image tower, if permutations are asked for and its
+    kind of decoder has none, or if it was fine-tuned and options ask for another shape.
+    """
+    saved = load_model(options.init)
+    init = saved.config
+    if isinstance(saved.model, Recogniser):
+        _check_as_it_is(options)
+        return saved.model.train(), init
+    decoder, shape = saved.model, saved.model.config
+    if options.permutations:
+        shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
+    vision = tower.config if tower else _vit(options, shape)
+    recogniser = Recogniser(RecogniserConfig(vision, shape, 0 if options.no_fmu else options.queries))
+    if space and not options.other_space:
+        init.check_space(space)
+    if tower:
+        recogniser.encoder.load_state_dict(tower.state_dict())
+    if not options.scratch:
+        recogniser.decoder.load_state_dict(decoder.state_dict())
+    recogniser.encoder.requires_grad_(not options.freeze)
+    return recogniser, init
+
+
+def _check_as_it_is(options: FinetuneOptions) -> None:
+    """A fine-tuned run goes on as it is. Raise WrongUse for options that would change it."""
+    changes = {
+        "--encoder vit": options.encoder == "vit", "--freeze": options.freeze, "--image-size": options.image_size,
+        "--no-fmu": options.no_fmu, "--permutations": options.permutations, "--scratch": options.scratch,
+    }  # fmt: skip
+    if given := [flag for flag, value in changes.items() if value]:
+        raise WrongUse(f"{options.init} is a fine-tuned run, which goes on as it is: leave out {' and '.join(given)}.")
+
+
+def _vit(options: FinetuneOptions, decoder: DecoderConfig) -> VisionConfig:
+    vit = released_vit(decoder.memory_width)
+    try:
+        return vit.resized(options.size) if options.size else vit
+    except ValueError as error:
+        raise WrongUse(f"{error} of the vit: choose a larger --image-size.") from error
+
+
+def history(init: RunConfig) -> dict[str, Any]:
+    """What went before: how the decoder was pre-trained, and how long the whole was fine-tuned, if it was."""
+    if init.reads_pictures:
+        before = init.resolved["pretrained"]
+        return {**before, "fine_tuned": [*before.get("fine_tuned", []), init.resolved["steps"]]}
+    said = {name: init.resolved[name] for name in ("steps", "perturb")}
+    return {"corpora": init.pretraining.corpus, **said, "zero_memory": init.pretraining.zero_memory}
