@@ -10,6 +10,7 @@ from typing import Any
 # Student's t: 97.5 % of it lies below, by degrees of freedom
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 MANY = 1.960  # the same for more
+SHOWN = 15.0  # points below the best to which a plot reaches
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def to_dict(table: Table) -> dict[str, Any]:
 
 
 def plot(table: Table, path: Path) -> None:
-    """A panel for each measure: means, with their spread."""
+    """A panel for each measure: means, with their spread. What is far below the best stands as a number at the edge."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -89,7 +90,13 @@ def plot(table: Table, path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(measures), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, measure in zip(axes[0], measures, strict=True):
         cells = [table[kind][measure] for kind in kinds]
-        axis.errorbar([c.mean for c in cells], range(len(kinds)), xerr=[c.spread for c in cells], fmt="o", capsize=3)
+        best = max(c.mean for c in cells)
+        shown = [n for n, c in enumerate(cells) if c.mean > best - SHOWN]
+        means, spreads = [cells[n].mean for n in shown], [cells[n].spread for n in shown]
+        axis.errorbar(means, shown, xerr=spreads, fmt="o", capsize=3)
+        for n in {*range(len(cells))} - {*shown}:
+            text = f"\N{LEFTWARDS ARROW} {cells[n].mean:.1f}"
+            axis.annotate(text, (0, n), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="tab:blue")
         axis.axvline(cells[0].mean, color="grey", linewidth=0.8, linestyle=":")
         axis.set_title(measure, fontsize=10)
         axis.set_xlabel("word accuracy, %")

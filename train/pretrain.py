@@ -60,7 +60,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     """
     check(options)
     perturbation = perturbation_asked(options.perturb, options.bank)
-    kind = configure(options.decoder, depth=options.depth, dropout=options.dropout, permutations=options.permutations)
+    names = ("depth", "dropout", "max_length", "permutations")
+    kind = configure(options.decoder, **{name: getattr(options, name) for name in names})
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent

@@ -47,6 +47,7 @@ class PretrainOptions:
     width: int | None = option("Decoder width (default: that of the memories).", MODEL, None)
     heads: int | None = option("Number of attention heads (default: width / 64).", MODEL, None)
     dropout: float = option("Dropout probability.", MODEL, 0.1)
+    max_length: int | None = option("Longest word to read, in characters (default: 25).", MODEL, None)
     permutations: int | None = option("Number of permutations per batch for parseq (default: 6).", MODEL, None)
     zero_memory: bool = option("Replace memories with zeros, as a control: only the language is learnt.", MODEL, False)
 
@@ -83,7 +84,7 @@ def check(options: PretrainOptions) -> None:
     if options.execution not in EXECUTIONS:
         raise WrongUse(f"--execution must be one of {', '.join(EXECUTIONS)}, not '{options.execution}'.")
     given = ("depth", "batch", "epochs", "eval_words")
-    check_counts(options, given, ("width", "heads", "permutations", "steps", "lr", "eval_every"))
+    check_counts(options, given, ("width", "heads", "max_length", "permutations", "steps", "lr", "eval_every"))
     if not 0 < options.held_out < 1:
         raise WrongUse(f"--held-out must be above 0 and below 1, not {options.held_out}.")
     if not 0 <= options.ema < 1:

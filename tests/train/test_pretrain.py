@@ -8,6 +8,7 @@ import torch
 
 from cache.errors import DptrError, WrongUse
 from cache.space import open_space
+from models.decoders import names
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
@@ -175,6 +176,19 @@ def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
     embed_text(tmp_path, encoder, collect(["a"]), "one", print)
     with pytest.raises(DptrError, match="there must be some of both"):
         pretrain(replace(options, cache=tmp_path, corpus=["one"], bank=None), print)
+
+
+@pytest.mark.parametrize("kind", names())
+def test_words_as_long_as_asked_are_read(options, encoder, tmp_path, kind):
+    words = [f"{n:030}" for n in range(60)]
+    embed_text(tmp_path / "cache", encoder, collect(words, 30), "long", print)
+    one = replace(options, cache=tmp_path / "cache", corpus=["long"], bank=None, steps=2, decoder=kind)
+    with pytest.raises(DptrError, match="no usable label: 60 longer than 25 characters"):
+        pretrain(one, print)
+    done = pretrain(replace(one, max_length=30), print)
+    assert done.words + done.held_out == 60
+    assert load_run(one.out)[0].config.max_length == 30
+    assert evaluate(one.out, device="cpu").sets[0].score.words == done.held_out
 
 
 def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
