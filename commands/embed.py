@@ -61,6 +61,10 @@ def embed_text(
         bool,
         typer.Option("--unicode", help="Keep non-ASCII characters instead of folding them.", rich_help_panel=DATA),
     ] = False,
+    keep_spaces: Annotated[
+        bool,
+        typer.Option("--keep-spaces", help="Keep single spaces between words of a label.", rich_help_panel=DATA),
+    ] = False,
     max_length: Annotated[
         int, typer.Option(min=1, help="Maximum length of a label, in characters.", rich_help_panel=DATA)
     ] = MAX_LENGTH,
@@ -73,7 +77,7 @@ def embed_text(
     plain_name("corpus", corpus)
     check_folder("--cache", cache)
     how = Reading(column, encoding, split, say)
-    labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode)
+    labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode, keep_spaces)
     if not len(labels):
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
     from pipeline.embed_text import embed_text as embed

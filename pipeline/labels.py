@@ -20,8 +20,8 @@ class Labels:
     `altered` the lines kept with characters removed or replaced.
     """
 
-    def __init__(self, texts: Iterable[str], max_length: int, keep_unicode: bool) -> None:
-        self._clean = clean_unicode if keep_unicode else clean
+    def __init__(self, texts: Iterable[str], max_length: int, keep_unicode: bool, keep_spaces: bool) -> None:
+        self._clean, self._spaces = clean_unicode if keep_unicode else clean, keep_spaces
         self.read, self.altered = 0, 0
         self.dropped: Counter[str] = Counter()
         self.database = scratch("CREATE TABLE labels (number INTEGER PRIMARY KEY, label TEXT UNIQUE, count INTEGER)")
@@ -50,7 +50,7 @@ class Labels:
 
         for text in tqdm(texts, "read", unit="word", delay=2, leave=False):
             self.read += 1
-            label = self._clean(text)
+            label = self._clean(text, self._spaces)
             if isinstance(text, NoText):
                 self.dropped[text.why] += 1
             elif not label:
@@ -58,13 +58,15 @@ class Labels:
             elif len(label) > max_length:
                 self.dropped[f"longer than {max_length} characters"] += 1
             else:
-                self.altered += label != clean_unicode(text)
+                self.altered += label != clean_unicode(text, self._spaces)
                 yield label
 
 
-def collect(texts: Iterable[str], max_length: int = MAX_LENGTH, keep_unicode: bool = False) -> Labels:
+def collect(
+    texts: Iterable[str], max_length: int = MAX_LENGTH, keep_unicode: bool = False, keep_spaces: bool = False
+) -> Labels:
     """Clean and count `texts`; those empty after cleaning or longer than `max_length` characters are dropped."""
-    return Labels(texts, max_length, keep_unicode)
+    return Labels(texts, max_length, keep_unicode, keep_spaces)
 
 
 PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -32768;"  # at most 32 MiB in memory, and nothing to roll back

@@ -40,3 +40,12 @@ def test_nothing_is_lost_silently(texts):
     labels = collect(texts)
     assert labels.read == len(texts) == sum(dict(labels).values()) + sum(labels.dropped.values())
     assert all(label.isascii() and not any(c.isspace() for c in label) and label for label, _ in labels)
+
+
+def test_spaces_are_kept_if_asked_for():
+    texts = ["New  York", " caf\u00e9 ole\n", "a b", "ab", " "]
+    assert [label for label, _ in collect(texts)] == ["NewYork", "cafeole", "ab"]
+    kept = collect(texts, keep_spaces=True)
+    assert [label for label, _ in kept] == ["New York", "cafe ole", "a b", "ab"]
+    assert (kept.altered, kept.dropped) == (1, {"empty": 1})
+    assert "caf\u00e9 ole" in dict(collect(texts, keep_unicode=True, keep_spaces=True))

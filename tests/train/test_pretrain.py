@@ -191,6 +191,18 @@ def test_words_as_long_as_asked_are_read(options, encoder, tmp_path, kind):
     assert evaluate(one.out, device="cpu").sets[0].score.words == done.held_out
 
 
+def test_spaces_are_read_if_the_charset_has_one(options, encoder, tmp_path):
+    words = [f"{n} {n + 1}" for n in range(40, 100)]
+    embed_text(tmp_path / "cache", encoder, collect(words, keep_spaces=True), "pairs", print)
+    one = replace(options, cache=tmp_path / "cache", corpus=["pairs"], bank=None, steps=2)
+    with pytest.raises(DptrError, match="no usable label: 60 with characters outside the charset"):
+        pretrain(one, print)
+    done = pretrain(replace(one, space_char=True), print)
+    assert done.words + done.held_out == 60
+    lines = (one.out / "held-out.tsv").read_text().splitlines()[1:]
+    assert {line.split("\t")[1] for line in lines} <= {*words}
+
+
 def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
     (tmp_path / "letters.txt").write_text("abc")
     message = "corpus numbers holds no usable label: 900 with characters outside the charset."

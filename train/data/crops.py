@@ -48,20 +48,21 @@ class Crops:
 def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:
     """The crops whose labels a decoder can write, as it would write them; the others are counted by reason.
 
-    Whitespace is removed. With an ASCII charset, letters are folded to ASCII (NFKD), as is usual in the field, and the
-    labels that this changes are counted; with any other they are kept. With `strict` off, labels with characters
-    outside the charset are kept, because an evaluation counts them as errors. Raises DptrError if no crop is usable.
+    Whitespace is removed; if the charset has a space, single ones stay between words. With an ASCII charset, letters
+    are folded to ASCII (NFKD), as is usual in the field, and the labels that this changes are counted; with any other
+    they are kept. With `strict` off, labels with characters outside the charset are kept, because an evaluation counts
+    them as errors. Raises DptrError if no crop is usable.
     """
     of: list[int] = []
     numbers: list[int] = []
     labels: list[str] = []
     dropped: Counter[str] = Counter()
     folded = 0
-    folding = clean if charset.characters.isascii() else clean_unicode
+    folding, spaces = clean if charset.characters.isascii() else clean_unicode, " " in charset.characters
     for which, one in enumerate(sets):
         dropped += Counter({"that the LMDB says it has, and has not": one.missing})
         for number, text in enumerate(one.labels):
-            label = folding(text)
+            label = folding(text, spaces)
             label = charset.fold(label) if strict else label
             if isinstance(text, NoText):
                 dropped[text.why] += 1

@@ -35,6 +35,13 @@ def test_labels_are_cleaned_and_losses_counted():
         usable([a_set("a", ["", "汉"])], Charset(), 25)
 
 
+def test_spaces_stay_if_the_charset_has_one():
+    one = Labelled("signs", [" NO  EXIT ", "caf\u00e9 ole", " "], lambda n: b"")
+    assert usable([one], Charset(), 25).labels == ["NOEXIT", "cafeole"]
+    assert usable([one], Charset("NOEXITcafeol "), 25).labels == ["NO EXIT", "cafe ole"]
+    assert usable([one], Charset("NOEXITcafe\u00e9ol "), 25).labels == ["NO EXIT", "caf\u00e9 ole"]
+
+
 def test_unicode_charset_folds_nothing_to_ascii():
     crops = usable([a_set("vi", ["đường phố", "Cafe\u0301", "abc"])], Charset("đườngphốCaféabc"), 25)
     assert crops.labels == ["đườngphố", "Café", "abc"]
