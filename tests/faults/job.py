@@ -27,6 +27,7 @@ from cache.errors import DptrError
 from cache.garbage import find_garbage, remove
 from cache.lock import writing
 from cache.memories import MemoryReader
+from cache.neighbours import ABSENT
 from cache.space import open_space
 from cache.verify import verify
 from pipeline.embed_images import embed_images
@@ -39,6 +40,7 @@ from tests.helpers.pictures import picture
 
 # whatever changes the disk, but for the temporary database, which is not of the cache
 SYSTEM_CALLS = ("open", "write", "fsync", "rename", "ftruncate", "unlink", "mkdir")
+TABULATED = "two"  # the corpus that gets a table of neighbours
 PICTURES = [*((f"{n}.png", picture(n)) for n in range(7)), ("broken.png", b"no picture")]
 
 
@@ -69,9 +71,9 @@ def parts(encoder: Encoder, size: int = 100) -> list[Callable[[Path], object]]:
         return embed_images(cache, encoder, iter(PICTURES), len(PICTURES), "noise", quiet)
 
     def near_and_far(cache: Path) -> object:
-        return neighbours(open_space(cache), "two", "noise", 3, quiet)
+        return neighbours(open_space(cache), TABULATED, "noise", 3, quiet)
 
-    return [text(0, size, "one"), text(size // 2, size * 2, "two"), images, near_and_far]
+    return [text(0, size, "one"), text(size // 2, size * 2, TABULATED), images, near_and_far]
 
 
 def quiet(text: str) -> None:
@@ -117,6 +119,8 @@ def everything(cache: Path) -> dict[str, object]:
     for name in space.neighbour_tables():
         for side in ("near", "far"):
             rows = space.neighbours(name).read(side, space.memories, space.bank(name))
+            if (rows[space.memory_numbers(space.existing_corpus(TABULATED)), 0] == ABSENT).any():
+                raise DptrError("words without neighbours")
             found[f"{name} {side}"] = rows.tobytes()
     for name in space.banks():
         bank = space.bank(name)
