@@ -92,11 +92,11 @@ def embed_into(
             reasons = unwanted(tokens) if unwanted else [""] * len(some)
             tally.skipped |= {p.name: reason for p, reason in zip(some, reasons, strict=True) if reason}
             kept = [n for n, reason in enumerate(reasons) if not reason]
-            some = [some[n] for n in kept]
-            if some:
+            if kept:
+                if len(kept) < len(some):
+                    some, tokens = [some[n] for n in kept], tokens[kept]
                 names, keys = [p.name for p in some], as_keys([p.key for p in some])
-                tokens, small = tokens if len(kept) == len(tokens) else tokens[kept], [p.thumbnail for p in some]
-                small = small if thumbnails else []
+                small = [p.thumbnail for p in some] if thumbnails else []
                 commit(bank.shard_of, names, keys, tokens, DECODING, small, then=unfinished.committed())
     unfinished.forget()
 
