@@ -160,7 +160,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     def coming(start: int) -> Generator[TextBatch, None, None]:
-        with closing(ahead(batches(loader, reader, plan, len(training), start))) as found:
+        ready = ahead(batches(loader, reader, plan, len(training), start))
+        with closing(ready) as found, closing(perturbation):
             for batch in found:
                 perturbation.advance(batch.number)
                 yield batch

@@ -47,6 +47,9 @@ class Part:
     def advance(self, batch: int) -> None:
         """Called before training takes batch number `batch` of the run. Default: nothing."""
 
+    def close(self) -> None:
+        """Called when training ends or stops. Default: nothing."""
+
     @property
     def replayable(self) -> bool:
         """Whether a GPU may replay it, once prepared."""
@@ -127,6 +130,11 @@ class Perturbation:
         """As `Part`."""
         for part in self.parts:
             part.advance(batch)
+
+    def close(self) -> None:
+        """As `Part`."""
+        for part in self.parts:
+            part.close()
 
     @property
     def replayable(self) -> bool:

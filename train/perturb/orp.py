@@ -53,6 +53,9 @@ class ORP(Part):
     def advance(self, batch: int) -> None:
         self.photographs.advance(batch)
 
+    def close(self) -> None:
+        self.photographs.close()
+
     @property
     def replayable(self) -> bool:
         return self.photographs.replayable

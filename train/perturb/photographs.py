@@ -63,6 +63,9 @@ class Resident:
     def advance(self, batch: int) -> None:
         """Hold what belongs to batch number `batch` of the run."""
 
+    def close(self) -> None:
+        """Stop reading ahead; `advance` may begin anew. To be called: a thread left to the collector can block all."""
+
 
 class Mapped(Resident):
     """Photographs in memory-mapped shards, which are checked once, here."""
@@ -116,12 +119,17 @@ class Streamed(Resident):
         if self._coming and batch == self._batch + 1:
             self._put(batch + self._pieces - 1)
         else:  # the run begins or continues here
-            if self._coming:
-                self._coming.close()
+            self.close()
             self._coming = ahead(self._read(batch), AHEAD)
             for piece in range(batch, batch + self._pieces):
                 self._put(piece)
         self._batch = batch
+
+    def close(self) -> None:
+        """As `Resident.close`."""
+        if self._coming:
+            self._coming.close()
+        self._coming, self._batch = None, -1
 
     def _put(self, piece: int) -> None:
         assert self._coming

@@ -1,5 +1,6 @@
 """Three ways to read a bank: the same draws from the same photographs, or an even share of them in time."""
 
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,13 @@ def bank_of(folder, sizes):
     return Bank(folder / "bank", ONE)
 
 
+@pytest.fixture
+def streamed():
+    """Makes what `photographs_of` does, and closes it."""
+    with ExitStack() as stack:
+        yield lambda *asked: stack.enter_context(closing(photographs_of(*asked)))
+
+
 def held_at(found, batch):
     found.advance(batch)
     return found.features[:, 0, 0].int().tolist()
@@ -48,12 +56,12 @@ def test_mapped_gathers_what_resident_does(tmp_path, shared):
     assert (mapped.total, mapped.count, mapped.tokens) == (17, 17, T)
 
 
-def test_a_part_moves_through_the_whole_bank(tmp_path, monkeypatch):
+def test_a_part_moves_through_the_whole_bank(tmp_path, monkeypatch, streamed):
     """Each photograph is held for as many batches as another, whatever the shards, but for the stays at both ends."""
     monkeypatch.setattr(module, "RENEWED", 2)
     monkeypatch.setattr(module, "POOL_BYTES", 6 * T * D * 2)
     bank = bank_of(tmp_path, [3, 11, 6])
-    found = photographs_of(bank, CPU, HowToRead("streamed"))
+    found = streamed(bank, CPU, HowToRead("streamed"))
     assert (found.total, found.count) == (20, 6)
     counts = np.zeros(20, int)
     for batch in range(300):
@@ -72,17 +80,21 @@ def test_what_is_held_depends_on_seed_and_batch_alone(tmp_path_factory, sizes, s
         patch.setattr(module, "RENEWED", 2)
         patch.setattr(module, "POOL_BYTES", 4 * T * D * 2)
         going, fresh = (photographs_of(bank, CPU, HowToRead("streamed", (seed, 0))) for _ in range(2))
-        for batch in range(start + 1):
-            there = held_at(going, batch)
-        assert held_at(fresh, start) == there
-        assert held_at(fresh, start) == there  # asked again
-        assert held_at(going, 0) == held_at(photographs_of(bank, CPU, HowToRead("streamed", (seed, 0))), 0)
-        assert set(there) <= set(range(sum(sizes)))
+        with closing(going), closing(fresh):
+            first = held_at(going, 0)
+            for batch in range(start + 1):
+                there = held_at(going, batch)
+            assert held_at(fresh, start) == there
+            assert held_at(fresh, start) == there  # asked again
+            assert held_at(going, 0) == first
+            going.close()
+            assert held_at(going, start) == there
+            assert set(there) <= set(range(sum(sizes)))
 
 
-def test_seeds_hold_other_photographs(tmp_path):
+def test_seeds_hold_other_photographs(tmp_path, streamed):
     bank = bank_of(tmp_path, [40, 40])
-    held = [held_at(photographs_of(bank, CPU, HowToRead("streamed", seed)), 3) for seed in ((0, 0), (0, 1), (1, 0))]
+    held = [held_at(streamed(bank, CPU, HowToRead("streamed", seed)), 3) for seed in ((0, 0), (0, 1), (1, 0))]
     assert len(set(map(tuple, held))) == 3
 
 
@@ -104,11 +116,11 @@ def test_kinds_that_choose_photographs_are_not_streamed(tmp_path):
 
 
 @pytest.mark.parametrize("reader", ["resident", "mapped", "streamed"])
-def test_a_damaged_shard_is_named(tmp_path, reader):
+def test_a_damaged_shard_is_named(tmp_path, reader, streamed):
     bank = bank_of(tmp_path, [20, 20])
     flip(bank.folder / bank.entries[1].shard, bank.entries[1].datasets["features"].offset)
     with pytest.raises(Damaged, match=bank.entries[1].shard):
-        photographs_of(bank, CPU, HowToRead(reader)).advance(0)
+        streamed(bank, CPU, HowToRead(reader)).advance(0)
 
 
 def test_orp_adds_tokens_of_what_is_held(tmp_path, monkeypatch):
@@ -121,6 +133,7 @@ def test_orp_adds_tokens_of_what_is_held(tmp_path, monkeypatch):
         moved, _ = made(torch.zeros(16, 4, D), None)
         held = set(made.parts[0].photographs.features[:, 0, 0].int().tolist())
         assert set(moved[..., 0].int().flatten().tolist()) == held  # 16 of 16, each once
+    made.close()
     assert made.bank_reader == "streamed"
     assert made.parts[0].to_dict()["at a time"] == 16
     assert "100 photographs of 5 tokens (streamed: as --bank-reader says; 16 at a time" in made.describe()
