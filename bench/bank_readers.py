@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.material import some_words
+from bench.peak import peak
 from bench.read_cache import drop
 from bench.steady import steady
 from cache.space import Space, open_space
@@ -57,9 +58,9 @@ def run(cache: Path, bank: str, reader: str, steps: int, out: Path) -> None:
 
 def own_peak() -> int:
     """Bytes: the peak of all, less what of it is mapped files now."""
-    status = Path("/proc/self/status").read_text()
-    kilobytes = {name: int(value) for name, value in re.findall(r"(\w+):\s+(\d+) kB", status)}
-    return 1024 * (kilobytes["VmHWM"] - kilobytes["RssFile"])
+    mapped = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert mapped
+    return peak() - 1024 * int(mapped[1])
 
 
 def main() -> None:

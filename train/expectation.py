@@ -26,8 +26,9 @@ CHARACTERS = Wanted(10_000, 100_000)
 
 def wanted(fingerprint: Fingerprint | None) -> Wanted:
     """Of memories or tokens that this encoder gives; None is any other."""
-    trained = fingerprint is not None and fingerprint.untrained_seed is None
-    return CHARACTERS if fingerprint and trained and fingerprint.tokenizer.startswith("characters ") else PIECES
+    if fingerprint and fingerprint.untrained_seed is None and fingerprint.tokenizer.startswith("characters "):
+        return CHARACTERS
+    return PIECES
 
 
 def expectation(shown: int, options: str, of: Wanted = PIECES) -> str:

@@ -5,7 +5,7 @@ weights with AdamW. CLIP is not involved. At intervals, held-out words are read 
 """
 
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,7 +88,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         )
     bank_reader = settled_reader(options.bank_reader, options.out, "bank_reader")
     perturbation.prepare_from(space, loader, training, HowToRead(bank_reader, (options.seed, ranks.rank)))
-    if options.execution != "eager" and not perturbation.replayable:
+    photographs = perturbation.source
+    if options.execution != "eager" and photographs and not photographs.replayable:
         raise WrongUse(
             f"--execution {options.execution} needs photographs in the GPU's memory: leave it out, or use "
             "--bank-reader resident or streamed."
@@ -113,7 +114,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         "device": str(device),
         "reader": name,
         "reader_why": why,
-        "bank_reader": perturbation.bank_reader,
+        "bank_reader": photographs.name if photographs else bank_reader,
         "versions": versions(),
     }
     options = replace(options, cache=options.cache.absolute())
@@ -161,9 +162,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
 
     def coming(start: int) -> Generator[TextBatch, None, None]:
         ready = ahead(batches(loader, reader, plan, len(training), start))
-        with closing(ready) as found, closing(perturbation):
+        with closing(ready) as found, closing(photographs) if photographs else nullcontext():
             for batch in found:
-                perturbation.advance(batch.number)
+                if photographs:
+                    photographs.advance(batch.number)
                 yield batch
 
     try:

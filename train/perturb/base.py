@@ -13,7 +13,7 @@ from train.data.word_batches import MemoryLoader
 from train.data.words import Words
 from train.perturb.grammar import Amount
 from train.perturb.material import Material, material_of
-from train.perturb.photographs import READ, HowToRead
+from train.perturb.photographs import READ, HowToRead, Resident
 
 Moved = tuple[Tensor, Tensor | None]  # memory (B, M, D) and mask (B, M), True where there is a row; None: everywhere
 
@@ -44,16 +44,10 @@ class Part:
         """
         raise NotImplementedError
 
-    def advance(self, batch: int) -> None:
-        """Called before training takes batch number `batch` of the run. Default: nothing."""
-
-    def close(self) -> None:
-        """Called when training ends or stops. Default: nothing."""
-
     @property
-    def replayable(self) -> bool:
-        """Whether a GPU may replay it, once prepared."""
-        return True
+    def source(self) -> Resident | None:
+        """The photographs that this draws from, once prepared. Default: none."""
+        return None
 
     def evaluated(self, memory: Tensor, mask: Tensor | None) -> Moved:
         """The same in evaluation, where nothing is random. Default: unchanged."""
@@ -96,7 +90,6 @@ class Perturbation:
     def __init__(self, parts: Sequence[Part] = (), bank: str | None = None) -> None:
         """`bank` is the name of the one that parts with `needs_bank` use."""
         self.parts, self._bank, self._bases = list(parts), bank, ""
-        self.bank_reader = "auto"  # how photographs are read, once prepared, if they are
 
     def prepare_from(self, space: Space, loader: MemoryLoader, words: Words, how: HowToRead = READ) -> None:
         """Prepare for a run on these words, with the bank read as `how` says. Raises as `material_of`."""
@@ -109,7 +102,6 @@ class Perturbation:
         """Prepare each part."""
         for part in self.parts:
             part.prepare(material)
-        self.bank_reader = material.bank_reader
         if material.bank and material.layout != "shared":
             self._bases = f"; layout {material.layout} does not project rows as image tokens are: two bases are mixed"
 
@@ -126,20 +118,10 @@ class Perturbation:
             memory, mask = part(memory, mask, generator, *more)
         return memory, mask
 
-    def advance(self, batch: int) -> None:
-        """As `Part`."""
-        for part in self.parts:
-            part.advance(batch)
-
-    def close(self) -> None:
-        """As `Part`."""
-        for part in self.parts:
-            part.close()
-
     @property
-    def replayable(self) -> bool:
-        """As `Part`."""
-        return all(part.replayable for part in self.parts)
+    def source(self) -> Resident | None:
+        """The photographs that its parts share, if any draws from them. Training advances and closes it."""
+        return next((part.source for part in self.parts if part.source), None)
 
     def evaluated(self, memory: Tensor, mask: Tensor | None) -> Moved:
         """As `Part`."""

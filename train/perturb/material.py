@@ -69,7 +69,7 @@ class Material:
         DptrError if a bank's tokens are not as wide as the rows.
         """
         self.rows, self.bank, self.layout, self._table = rows, bank, layout, table
-        self._how, self.bank_reader = how, "auto"
+        self._how = how
         width = bank.entries[0].datasets["features"].shape[-1] if bank else rows.shape[1]
         if bank and width != rows.shape[1]:
             raise DptrError(
@@ -90,9 +90,7 @@ class Material:
     @cached_property
     def photographs(self) -> Resident:
         """The bank as training draws from it. Raises as `photographs_of`."""
-        found = photographs_of(self._given, self.rows.device, self._how)
-        self.bank_reader = found.name
-        return found
+        return photographs_of(self._given, self.rows.device, self._how)
 
     @cached_property
     def tokens(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from train.perturb.base import Moved, Part
 from train.perturb.grammar import Amount
 from train.perturb.material import Material
+from train.perturb.photographs import Resident
 
 
 @dataclass
@@ -50,15 +51,9 @@ class ORP(Part):
         noise = self.photographs.gather(photographs, positions).to(memory.dtype)
         return noise.mul_(self.factor).add_(memory)
 
-    def advance(self, batch: int) -> None:
-        self.photographs.advance(batch)
-
-    def close(self) -> None:
-        self.photographs.close()
-
     @property
-    def replayable(self) -> bool:
-        return self.photographs.replayable
+    def source(self) -> Resident:
+        return self.photographs
 
     def describe(self) -> str:
         held = self.photographs

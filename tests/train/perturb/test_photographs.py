@@ -129,11 +129,11 @@ def test_orp_adds_tokens_of_what_is_held(tmp_path, monkeypatch):
     made = perturbation("orp(1)", "bank")
     made.prepare(Material(torch.ones(3, D), bank, how=replace(HowToRead(), reader="streamed")))
     for batch in range(20):
-        made.advance(batch)
+        made.source.advance(batch)
         moved, _ = made(torch.zeros(16, 4, D), None)
         held = set(made.parts[0].photographs.features[:, 0, 0].int().tolist())
         assert set(moved[..., 0].int().flatten().tolist()) == held  # 16 of 16, each once
-    made.close()
-    assert made.bank_reader == "streamed"
+    made.source.close()
+    assert made.source.name == "streamed"
     assert made.parts[0].to_dict()["at a time"] == 16
     assert "100 photographs of 5 tokens (streamed: as --bank-reader says; 16 at a time" in made.describe()
