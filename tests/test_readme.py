@@ -51,7 +51,7 @@ def test_readmes_lines_run(work):
     assert "corpus 'numbers': 500 labels added" in printed
     assert "bank 'photos': 3 pictures added" in printed
     assert "held-out words of numbers" in printed
-    assert "run runs/reader: 10 steps" in printed
+    assert "run runs/reader: 4 steps" in printed
     assert "misread words: runs/reader/errors.html" in printed
     assert re.search(r"^signs/10\.png\t.*\t[01]\.\d+$", printed, re.M)
     for name in (

@@ -4,16 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+FEWEST = 4  # lines of training, for a curve
 FIGURES = {"word_accuracy": "word accuracy", "ignoring_case": "ignoring case", "ned": "1-NED", "accuracy_36": "36"}
 # The first curves are wide and the last are thin: of curves that lie on each other, each still shows
 WIDTHS, MARKERS = (7.0, 4.5, 2.5, 1.0), ("o", "s", "D", ".")
 
 
 def draw_curves(metrics: Path, out: Path, read: str) -> None:
-    """Plot metrics.jsonl as a PNG; does nothing while it has no training metrics. `read` says what was read."""
+    """Plot metrics.jsonl as a PNG; does nothing before training has logged FEWEST times. `read` says what was read."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     train, held_out = ([line for line in lines if line["group"] == group] for group in ("train", "held_out"))
-    if not train:
+    if len(train) < FEWEST:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

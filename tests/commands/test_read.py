@@ -11,6 +11,7 @@ from tests.helpers.lmdbs import write_lmdb
 from tests.helpers.pictures import drawn
 
 NUMBERS = [str(n) for n in range(10, 40)]
+TINY = ["--model", "tiny", "--pretrained", "untrained:0"]
 DATA = ["--train", "train", "--val", "val", "--out", "x"]
 
 
@@ -30,7 +31,7 @@ def work(tmp_path_factory):
     (folder / "val" / "labels.tsv").write_text("".join(f"{n}.png\t{n}\n" for n in NUMBERS[:6]) + "gone.png\t7\n")
     for n in NUMBERS[:6]:
         (folder / "val" / f"{n}.png").write_bytes(drawn(n))
-    done("embed-text", "words.txt", "--corpus", "numbers", "--pretrained", "untrained:0", cwd=folder)
+    done("embed-text", "words.txt", "--corpus", "numbers", *TINY, cwd=folder)
     done("pretrain", "--corpus", "numbers", "--out", "pre", "--depth", 1, "--batch", 32, "--steps", 3, cwd=folder)
     out = done(
         *("finetune", "--init", "pre", "--train", "train", "--val", "val", "--out", "fine"),
@@ -100,7 +101,7 @@ def test_reading_pictures(work):
 def test_frozen_encoder_from_the_command_line(work):
     options = ["--train", "train", "--val", "val", "--batch", 10, "--steps", 2, "--freeze", "--no-fmu"]
     done("finetune", "--init", "pre", *options, "--out", "frozen", cwd=work)
-    assert "crops     32x128" in done("cache", "info", cwd=work)
+    assert "crops     32x32" in done("cache", "info", cwd=work)
     again = run("finetune", "--init", "pre", *options, "--out", "frozen2", cwd=work)
     assert "30 already cached" in again.stderr  # the watched ones are among them
     done("cache", "verify", cwd=work)
@@ -145,7 +146,7 @@ def test_charset_beyond_ascii_goes_all_the_way(tmp_path):
     (tmp_path / "set" / "labels.tsv").write_text("".join(f"{n}.png\t{w}\n" for n, w in enumerate(labels)))
     for n, word in enumerate(labels):
         (tmp_path / "set" / f"{n}.png").write_bytes(drawn(word.encode("ascii", "ignore").decode()))
-    done("embed-text", "words.txt", "--corpus", "vi", "--unicode", "--pretrained", "untrained:0", cwd=tmp_path)
+    done("embed-text", "words.txt", "--corpus", "vi", "--unicode", *TINY, cwd=tmp_path)
     options = ["--charset", "charset.txt", "--depth", 1, "--batch", 8, "--steps", 2, "--held-out", 0.3]
     done("pretrain", "--corpus", "vi", "--out", "pre", *options, cwd=tmp_path)
     done(

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import colors, figure
 from PIL import Image
 
-from train.curves import FIGURES, draw_curves
+from train.curves import FEWEST, FIGURES, draw_curves
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def drawn(tmp_path, monkeypatch):
     return draw
 
 
-@pytest.mark.parametrize("losses", [[4.4, 3.9, 3.5], [5.0, 0.3], [4.0, 4.01], [2.0], [9e-3, 3e-4]])
+@pytest.mark.parametrize(
+    "losses", [[4.4, 3.9, 3.8, 3.5], [5.0, 2.0, 1.0, 0.3], [4.0, 4.01, 4.0, 4.01], [2.0] * 4, [9e-3, 5e-3, 1e-3, 3e-4]]
+)
 @pytest.mark.parametrize("every", [1, 50, 200_000])
 def test_axes_have_plain_numbers(drawn, losses, every):
     made, _ = drawn(losses, [dict.fromkeys(FIGURES, 0.5)], every)
@@ -43,7 +45,7 @@ def test_axes_have_plain_numbers(drawn, losses, every):
 
 
 def test_equal_curves_all_show(drawn):
-    made, path = drawn([3.0, 2.0], [dict.fromkeys(FIGURES, 0.25), dict.fromkeys(FIGURES, 0.5)] * 20)
+    made, path = drawn([3.0, 2.0, 1.0, 0.9], [dict.fromkeys(FIGURES, 0.25), dict.fromkeys(FIGURES, 0.5)] * 20)
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     legend = made.axes[1].get_legend().get_window_extent()
@@ -55,7 +57,8 @@ def test_equal_curves_all_show(drawn):
         assert found.sum() > 100, line.get_label()
 
 
-def test_nothing_is_drawn_before_the_first_report(drawn):
-    made, path = drawn([], [dict.fromkeys(FIGURES, 0.5)])
+@pytest.mark.parametrize("reports", [0, FEWEST - 1])
+def test_nothing_is_drawn_before_it_is_a_curve(drawn, reports):
+    made, path = drawn([3.0] * reports, [dict.fromkeys(FIGURES, 0.5)])
     assert made is None
     assert not path.exists()

@@ -38,7 +38,18 @@ def trained(init, material, tmp_path_factory):
     """A run long enough to read the two-digit numbers drawn for it."""
     out = tmp_path_factory.mktemp("trained") / "run"
     options = FinetuneOptions(
-        init, ["x"], ["y"], out, queries=0, batch=45, steps=300, lr=1e-3, encoder_lr=1e-3, augment=0.0, workers=0
+        init,
+        ["x"],
+        ["y"],
+        out,
+        queries=0,
+        batch=15,
+        steps=400,
+        lr=1e-3,
+        encoder_lr=1e-3,
+        eval_every=200,
+        augment=0.0,
+        workers=0,
     )
     return out, finetune(replace(options, device="cpu", precision="fp32"), material, print)
 

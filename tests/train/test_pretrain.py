@@ -34,8 +34,8 @@ def trained(cache, tmp_path_factory):
     """A run long enough to read numbers it never saw, perturbed."""
     out = tmp_path_factory.mktemp("runs") / "numbers"
     options = PretrainOptions(
-        ["numbers"], out, cache=cache, bank="noise", perturb="orp(10%)", depth=1, heads=2, batch=64, steps=400, lr=4e-3,
-        permutations=2, held_out=0.1, eval_every=200, device="cpu", precision="fp32",
+        ["numbers"], out, cache=cache, bank="noise", perturb="orp(10%)", depth=1, heads=2, batch=64, steps=300, lr=4e-3,
+        permutations=2, held_out=0.1, eval_every=150, device="cpu", precision="fp32",
     )  # fmt: skip
     lines = []
     summary = pretrain(options, lines.append)
@@ -52,14 +52,14 @@ def test_held_out_numbers_are_read(trained):
 def test_run_folder_holds_everything(trained, cache):
     out, summary, _ = trained
     config = json.loads((out / "config.json").read_text())
-    assert config["options"]["steps"] == config["resolved"]["steps"] == 400
+    assert config["options"]["steps"] == config["resolved"]["steps"] == 300
     assert config["space"] == open_space(cache).name
     orp = config["resolved"]["perturb"]["orp"]
     assert orp["lambda"] == pytest.approx(0.1 * orp["memory_norm"] / orp["bank_norm"])
     assert orp["relative"] == pytest.approx(0.1)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [x["step"] for x in lines if x["group"] == "held_out"] == [200, 400]
-    assert [x["step"] for x in lines if x["group"] == "train"] == list(range(50, 401, 50))
+    assert [x["step"] for x in lines if x["group"] == "held_out"] == [150, 300]
+    assert [x["step"] for x in lines if x["group"] == "train"] == list(range(50, 301, 50))
     assert lines[0]["loss"] > lines[-2]["loss"]
     assert list((out / "tensorboard").glob("events*"))
     decoder, saved, step = load_run(out)

@@ -138,7 +138,7 @@ def test_it_learns_to_spell(kind):
     config = configure(kind, memory_width=12, width=32, depth=2, heads=4, dropout=0.0, max_length=6)
     decoder, generator, losses = make(config), torch.Generator().manual_seed(0), []
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=6e-3, weight_decay=0.0)
-    while len(losses) < 500 and (not losses or losses[-1] > 0.01):
+    while len(losses) < 500 and (not losses or losses[-1] > 0.03):
         words, memory, mask = toy(32, generator)
         losses.append(decoder.loss(memory, mask, decoder.charset.encode(words)))
         optimizer.zero_grad()
