@@ -18,7 +18,8 @@ from cache.errors import DptrError, WrongUse
 from cache.space import Space
 from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder, Pair
-from models.recogniser import Recogniser, groups
+from models.new_charset import carried
+from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.ahead import ahead
 from sources.labelled import Labelled
 from sources.pictures import decode
@@ -103,7 +104,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         if crops.folded:
             say(
                 f"{crops.folded:,} {name} labels lose or change characters that are not ASCII, as é becomes e: to keep "
-                "them, pre-train with a --charset file that has them"
+                "them, give a --charset file that has them"
             )
     needed = wanted(init.fingerprint if material.space and not options.other_space else None)
     _describe(options, init, recogniser, training, val, pace, say)
@@ -206,6 +207,9 @@ def _describe(
     encoder = (
         "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
     )
+    before = (init.model.decoder if isinstance(init.model, RecogniserConfig) else init.model).characters
+    if recogniser.charset.characters != before and not options.scratch:
+        say(f"charset: {carried(before, recogniser.charset.characters)}")
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
     if init.reads_pictures:
         start = f"all of it from {options.init}"
