@@ -6,9 +6,7 @@ The image encoder, the FMU and the pre-trained decoder are trained together, wit
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain, count, islice
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,12 +16,15 @@ from cache.errors import DptrError, WrongUse
 from cache.space import Space
 from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder, Pair
-from models.recogniser import Recogniser, groups
+from models.new_charset import carried
+from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.ahead import ahead
 from sources.labelled import Labelled
 from sources.pictures import decode
-from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedule
+from train.data.crop_batches import WORKERS, CachedTokens, CropBatch, Pictures, load, schedules
 from train.data.crops import Crops, usable
+from train.data.plan import Plan
+from train.earlier import lead, planned
 from train.expectation import expectation, none_right, wanted
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
@@ -103,12 +104,16 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         if crops.folded:
             say(
                 f"{crops.folded:,} {name} labels lose or change characters that are not ASCII, as é becomes e: to keep "
-                "them, pre-train with a --charset file that has them"
+                "them, give a --charset file that has them"
             )
     needed = wanted(init.fingerprint if material.space and not options.other_space else None)
     _describe(options, init, recogniser, training, val, pace, say)
     if not init.reads_pictures:
         say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
+    for line in run.going_on():
+        say(line)
+    pace = replace(pace, lead=lead(run.earlier, options.batch))
+    plan = planned(Plan(options.batch, options.seed), run.earlier)
     workers = WORKERS if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
@@ -126,7 +131,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     try:
         size = recogniser.config.vision.image_size
         progress = loop.train(
-            lambda start: _batches(options, material, training, weights, size, workers, broken, start), loss, evaluate
+            lambda start: _batches(options, material, training, weights, plan, size, workers, broken, start),
+            loss,
+            evaluate,
         )
     finally:
         run.close()
@@ -140,7 +147,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         crops=len(training),
         val=len(val),
         dropped=dict(training.dropped),
-        steps=pace.steps,
+        steps=progress.step,
         seconds=round(progress.seconds, 3),
         crops_per_second=round(progress.words / progress.seconds, 1),
         waiting=round(progress.waiting / progress.seconds, 4),
@@ -165,14 +172,14 @@ def _batches(
     material: Material,
     training: Crops,
     weights: list[float],
+    plan: Plan,
     image_size: Pair,
     workers: int,
     broken: dict[int, str],
     start: int,
 ) -> Generator[CropBatch, None, None]:
     """Yield the run's batches from number `start` on."""
-    epochs = (schedule(training, weights, options.batch, options.seed, epoch) for epoch in count())
-    numbers: Iterator[Any] = islice(chain.from_iterable(epochs), start, None)
+    numbers = schedules(training, weights, plan, start)
     made: Iterator[CropBatch]
     if material.tokens:
         made = ahead(material.tokens.batches(training, numbers, start))
@@ -206,6 +213,9 @@ def _describe(
     encoder = (
         "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
     )
+    before = (init.model.decoder if isinstance(init.model, RecogniserConfig) else init.model).characters
+    if recogniser.charset.characters != before and not options.scratch:
+        say(f"charset: {carried(before, recogniser.charset.characters)}")
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
     if init.reads_pictures:
         start = f"all of it from {options.init}"

@@ -39,6 +39,10 @@ class FinetuneOptions:
         "auto: continue the run in --out, if any; never; or the run or checkpoint to continue from.", LENGTH, "auto"
     )
 
+    charset: str | None = option(
+        "Other characters to write than the run of --init: 36, 62, 94, or a file with one a line.", MODEL, None
+    )
+    space_char: bool = option("Add the space after the charset's last character.", MODEL, False, flag="--space-char")
     encoder: str = option("clip: the space's own image tower; vit: the released ViT, untrained.", MODEL, "clip")
     freeze: bool = option("Freeze the encoder: its tokens are cached once, and training never runs it.", MODEL, False)
     image_size: str | None = option("Size of input pictures, such as 32x128 (default: the tower's).", MODEL, None)

@@ -93,7 +93,7 @@ class Loop:
         Raises DptrError, naming the step, its words and the last checkpoint, if the loss is not finite; Stopped, after
         writing a checkpoint, if a signal asked the run to stop.
         """
-        steps, every = self.pace.steps, self.pace.eval_every
+        steps, every = self.pace.last, self.pace.eval_every
         compute = self.ranks.wrapped(self.model, loss)
         since, progress = self._since, self.progress
         show = {"total": steps, "initial": progress.step, "desc": self.name, "unit": "step", "delay": 2}
@@ -141,7 +141,7 @@ class Loop:
         return progress
 
     def _stopped(self, request: Request) -> Stopped:
-        done = f"stopped at step {self.progress.step:,} of {self.pace.steps:,}"
+        done = f"stopped at step {self.progress.step:,} of {self.pace.last:,}"
         return Stopped(f"{done}: run the same command to continue.", request.signal)
 
     def _report(self, bar: Any) -> None:

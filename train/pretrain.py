@@ -22,6 +22,7 @@ from train.data.plan import Plan
 from train.data.readers import choose_reader, open_reader
 from train.data.word_batches import MemoryLoader, TextBatch, batches
 from train.data.words import read_words, split
+from train.earlier import lead, planned
 from train.expectation import expectation, none_right, wanted
 from train.loop import Loop
 from train.options import released_rate
@@ -136,9 +137,10 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
     if ranks.size > 1:
         say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
-    if run.state:
-        say(f"continuing from step {run.state['step']:,}")
-    plan = Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size)
+    for line in run.going_on():
+        say(line)
+    pace = replace(pace, lead=lead(run.earlier, options.batch))
+    plan = planned(Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size), run.earlier)
     if options.execution == "compiled":
         for layer in decoder.layers:
             layer.compile(dynamic=True)
@@ -161,7 +163,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 
     def coming(start: int) -> Generator[TextBatch, None, None]:
-        ready = ahead(batches(loader, reader, plan, len(training), start))
+        ready = ahead(batches(loader, reader, plan, start))
         with closing(ready) as found, closing(photographs) if photographs else nullcontext():
             for batch in found:
                 if photographs:
@@ -179,7 +181,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         run=str(options.out),
         words=len(training),
         held_out=len(held_out),
-        steps=pace.steps,
+        steps=progress.step,
         seconds=round(progress.seconds, 3),
         words_per_second=round(progress.words / progress.seconds, 1),
         loss=progress.loss,

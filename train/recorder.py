@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from models.device import choose_precision
 from train.curves import draw_curves
+from train.earlier import Stretch, lead, said, shown, stretches
 from train.ranks import Ranks
 from train.reading.result import Reading, worst_first
 from train.run import PERTURBATION, load_file, run_config, step_of, steps_of
@@ -29,16 +32,18 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, config: RunConfig, resume: str = "never", ranks: Ranks = ALONE) -> None:
-        """Create the folder, or continue the run in it.
+        """Create the folder, or continue the run in it; `earlier` is what it had before, if that was something else.
 
         `resume` is "auto" (continue the run in the folder, if any), "never", or a run or checkpoint to continue from.
         Raises WrongUse for a checkpoint that does not exist, a run with a different configuration, or a finished run,
         which is never overwritten.
         """
-        self.folder, self.config, self._ranks = folder, json.loads(json.dumps(config.to_dict())), ranks
+        self.folder, self._ranks = folder, ranks
         self._read = "validation word images" if config.reads_pictures else "held-out words"
-        path = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
-        self.state = load_file(path) if path else None
+        found = ranks.agree(_checkpoint_of(folder, config, resume) if ranks.first else None)
+        self.state = load_file(found[0]) if found else None
+        self.earlier = _earlier(found[0], found[1], self.state, config) if found and self.state else ()
+        self.config = json.loads(json.dumps(replace(config, earlier=self.earlier).to_dict()))
         if not ranks.first:
             return
         make_folder(folder)
@@ -47,6 +52,11 @@ class Recorder:
         from torch.utils.tensorboard import SummaryWriter
 
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=self.state["step"] + 1 if self.state else 0)
+
+    def going_on(self) -> list[str]:
+        """What to say of a run that goes on: from where, and what is different from now on."""
+        steps, batch = self.config["resolved"]["steps"], self.config["options"]["batch"]
+        return said(self.earlier, self.state["step"], steps, batch) if self.state else []
 
     def log(self, step: int, group: str, figures: dict[str, float]) -> None:
         """Append figures to metrics.jsonl and TensorBoard under `group` ("train" or "held_out")."""
@@ -132,8 +142,8 @@ def _step_of_line(line: str) -> float:
         return float("inf")
 
 
-def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
-    """The checkpoint that a run in `folder` resumes from. Raises as Recorder does."""
+def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> tuple[Path, RunConfig] | None:
+    """The checkpoint that a run in `folder` resumes from, and the configuration of its run. Raises as Recorder does."""
     exists = (folder / "config.json").exists()
     if resume == "never" and exists:
         raise WrongUse(f"{folder} already holds a run: choose another --out, or delete it.")
@@ -149,11 +159,29 @@ def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> Path | None:
     if differing:
         raise WrongUse(
             f"{source} is a run with a different configuration (that run / this command): {'; '.join(differing)}. "
-            "Choose another --out, or use the same options to continue it."
+            "Choose another --out, or use the same options to continue it; only its length and its batch may change."
         )
     path = next(reversed(steps_of(source)), None) if source.is_dir() else source
     if path is None and resume != "auto":
         raise WrongUse(f"{source} has no checkpoint to continue from: check --resume.")
-    if path and step_of(path) >= config.resolved["steps"]:
-        raise WrongUse(f"{source} already holds a finished run: choose another --out.")
-    return path
+    return (path, before) if path else None
+
+
+def _earlier(path: Path, before: RunConfig, state: dict[str, Any], config: RunConfig) -> tuple[Stretch, ...]:
+    """What a run had before it goes on from this checkpoint. WrongUse if nothing is left for it to do."""
+    if "training" not in state:
+        raise WrongUse(f"{path} holds weights alone: continue from a step-*.pt, or start a run with finetune --init.")
+    step, steps, batch = state["step"], config.resolved["steps"], config.options.batch
+    drawn = state["training"]["progress"]["drawn"]
+    earlier = stretches(before.earlier, before.stretch(step, drawn), config.stretch(step, drawn))
+    last = math.ceil(steps - lead(earlier, batch))
+    if step > last:
+        raise WrongUse(
+            f"{path.parent} has shown {shown(earlier, step, batch):,} words in {step:,} steps already, and this "
+            f"command asks for {steps * batch:,} in all: raise --steps or --epochs, or choose another --out."
+        )
+    if step == last:
+        raise WrongUse(
+            f"{path.parent} already holds a finished run: raise --steps or --epochs to go on, or choose another --out."
+        )
+    return earlier

@@ -13,6 +13,7 @@ from cache.errors import WrongUse
 from cache.fingerprint import Fingerprint
 from models.decoders import DecoderConfig
 from models.recogniser import RecogniserConfig
+from train.earlier import FOLLOW, FREE, Stretch
 from train.finetune_options import FinetuneOptions
 from train.perturb.grammar import Amount
 from train.pretrain_options import PretrainOptions
@@ -38,6 +39,7 @@ class RunConfig:
     fingerprint: Fingerprint  # of that space
     resolved: dict[str, Any]  # values for options that were left open, and figures of the data
     machine: dict[str, Any]  # device, reader, versions: nothing that affects the loss
+    earlier: tuple[Stretch, ...] = ()  # what the run had before it went on with another length or batch
 
     @property
     def reads_pictures(self) -> bool:
@@ -70,10 +72,17 @@ class RunConfig:
         return self.options
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line for each setting that affects the loss and differs in `other`: `name (mine / other's)`."""
+        """One line for each setting that must not change in a run and differs in `other`: `name (mine / other's)`."""
         mine, others = dict(_flat(self._deciding())), dict(_flat(other._deciding()))
-        names = sorted({*mine, *others})
+        free = {*FREE, *(FOLLOW if self.options.batch != other.options.batch else ())}
+        names = sorted({*mine, *others} - free)
         return [f"{n} ({mine.get(n)} / {others.get(n)})" for n in names if mine.get(n) != others.get(n)]
+
+    def stretch(self, step: int, drawn: int) -> Stretch:
+        """What it has that may change when a run goes on, as a stretch that ends after `step` and `drawn` batches."""
+        names = ("steps", "lr", "eval_every")  # the first layout has them among the options
+        steps, lr, every = (self.resolved.get(name, getattr(self.options, name)) for name in names)
+        return Stretch(step, drawn, steps, self.options.batch, lr, every)
 
     def _deciding(self) -> dict[str, Any]:
         skipped = {*ELSEWHERE, *SHAPES, "space"}
@@ -92,6 +101,7 @@ class RunConfig:
             "space": self.space_name,
             "fingerprint": asdict(self.fingerprint),
             "machine": self.machine,
+            **({"earlier": [asdict(one) for one in self.earlier]} if self.earlier else {}),
         }
 
     @classmethod
@@ -104,7 +114,8 @@ class RunConfig:
         hints = get_type_hints(kind)
         options = kind(**{n: Path(v) if hints.get(n) is Path else v for n, v in found["options"].items()})
         fingerprint = Fingerprint(**found["fingerprint"])
-        return cls(options, model, found["space"], fingerprint, found["resolved"], found["machine"])
+        earlier = tuple(Stretch(**one) for one in found.get("earlier", ()))
+        return cls(options, model, found["space"], fingerprint, found["resolved"], found["machine"], earlier)
 
 
 def options_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
 """What fine-tuning starts from: a pre-trained decoder behind an image tower, or a recogniser that goes on."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from cache.errors import WrongUse
 from cache.space import Space
+from models.charset import characters
 from models.decoders import DecoderConfig, configure
 from models.image_encoder import ImageEncoder, VisionConfig, released_vit
+from models.new_charset import with_characters
 from models.recogniser import Recogniser, RecogniserConfig
 from train.finetune_options import FinetuneOptions
 from train.run import load_model
@@ -17,14 +19,18 @@ def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | N
     """The recogniser that training starts from, and the configuration of the run that it, or its decoder, is from.
 
     Raises WrongUse if that run is from a different space than the image tower, if permutations are asked for and its
-    kind of decoder has none, or if it was fine-tuned and options ask for another shape.
+    kind of decoder has none, if it was fine-tuned and options ask for another shape, or as `with_characters` does.
     """
     saved = load_model(options.init)
     init = saved.config
+    decoder, wanted = saved.decoder, _characters(options, saved.decoder.charset.characters)
+    if wanted != decoder.charset.characters and not options.scratch:
+        decoder = with_characters(decoder, wanted)
+    shape = replace(decoder.config, characters=wanted)
     if isinstance(saved.model, Recogniser):
         _check_as_it_is(options)
+        saved.model.decoder, saved.model.config = decoder, replace(saved.model.config, decoder=shape)
         return saved.model.train(), init
-    decoder, shape = saved.model, saved.model.config
     if options.permutations:
         shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
     vision = tower.config if tower else _vit(options, shape)
@@ -47,6 +53,15 @@ def _check_as_it_is(options: FinetuneOptions) -> None:
     }  # fmt: skip
     if given := [flag for flag, value in changes.items() if value]:
         raise WrongUse(f"{options.init} is a fine-tuned run, which goes on as it is: leave out {' and '.join(given)}.")
+
+
+def _characters(options: FinetuneOptions, before: str) -> str:
+    """The characters to write, those of the run unless options say otherwise. Raises WrongUse as `characters`."""
+    if options.charset:
+        return characters(options.charset, options.space_char)
+    if options.space_char and " " in before:
+        raise WrongUse(f"{options.init} writes the space already: leave out --space-char.")
+    return before + " " * options.space_char
 
 
 def _vit(options: FinetuneOptions, decoder: DecoderConfig) -> VisionConfig:

@@ -24,13 +24,23 @@ CLIP_NORM = 20.0
 class Pace:
     """How long a run takes, and what it runs on."""
 
-    steps: int
+    steps: int  # if each of them has as many words as the next one
     eval_every: int
     device: torch.device
     precision: str
     seed: int = 0
     ema: float = 0.0  # decay of the moving average that is evaluated and kept as best; 0: the weights themselves
     ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
+    lead: float = 0.0  # steps that the run is further than their number says, because earlier ones had more words
+
+    @property
+    def last(self) -> int:
+        """The number of the last step."""
+        return math.ceil(self.steps - self.lead)
+
+    def rate(self, step: int, peak: float) -> float:
+        """The learning rate of step number `step`, from 1."""
+        return one_cycle(min(step - 1 + self.lead, self.steps - 1), self.steps, peak)
 
 
 class Step:
@@ -63,7 +73,7 @@ class Step:
         self._loss = loss
         torch.manual_seed(_seed(self.pace.seed, step, self.pace.ranks.rank))
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(step - 1, self.pace.steps, group["peak"])
+            group["lr"] = self.pace.rate(step, group["peak"])
         if self._drawn:
             batch = self._drawn(batch)
         value = self._replay(batch) if self._replay and recorded else self._gradients(batch)
@@ -98,14 +108,17 @@ class Step:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
+        """Inverse of `state`; but peaks stay as they are, since another size of batch has others."""
+        peaks = [group["peak"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak
         if self.average:
             for weight, saved in zip(self.average.weights, state["average"], strict=True):
                 weight.copy_(saved)
 
 
-def one_cycle(step: int, steps: int, peak: float) -> float:
+def one_cycle(step: float, steps: int, peak: float) -> float:
     """Learning rate at `step` of 0..steps - 1: cosine from peak / 25 to peak over the warm-up, then down to almost 0.
 
     Smith and Topin, arXiv 1708.07120, with the constants of torch.optim.lr_scheduler.OneCycleLR.

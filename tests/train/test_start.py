@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cache.errors import WrongUse
-from tests.helpers.pictures import NUMBERS, drawn_set
+from sources.labelled import Labelled
+from tests.helpers.pictures import NUMBERS, drawn, drawn_set
 from train.finetune import Material, finetune
 from train.run import load_checkpoint, load_recogniser, load_run
 from train.start import build
@@ -66,6 +67,47 @@ def test_a_recogniser_goes_on_with_other_pictures(options, material, tmp_path):
     third = replace(options, init=more.out, out=tmp_path / "third", steps=1)
     finetune(third, alone, print)
     assert json.loads((third.out / "config.json").read_text())["resolved"]["pretrained"]["fine_tuned"] == [3, 20]
+
+
+def test_another_charset_keeps_what_is_known(options, material, init, tmp_path, say):
+    """Of a pre-trained run and of the fine-tuned one after it, which learns to write its new character."""
+    (tmp_path / "é.txt").write_text("9876543210é", "utf-8")
+    first = replace(options, charset=str(tmp_path / "é.txt"), space_char=True, out=tmp_path / "first")
+    started, _ = build(first, material.space, material.tower)
+    assert started.charset.characters == "9876543210é "
+    known, (decoder, _, _) = started.decoder, load_run(init)
+    assert torch.equal(known.head.weight[1], decoder.head.weight[10])
+    assert torch.equal(known.embedding.weight[-2:], decoder.embedding.weight[-2:])
+    assert torch.equal(known.positions, decoder.positions)
+    finetune(first, material, say)
+    assert "charset: 10 of 12 characters known, 2 new; 84 of the run are left out" in say.lines
+    (tmp_path / "ж.txt").write_text("1ж", "utf-8")
+    more = replace(options, init=first.out, charset=str(tmp_path / "ж.txt"), out=tmp_path / "more", augment=0.0)
+    started, _ = build(more, None, None)
+    before = load_recogniser(first.out)[0]
+    assert torch.equal(started.decoder.head.weight[1], before.decoder.head.weight[9])
+    assert all(torch.equal(a, b) for a, b in zip(started.fmu.parameters(), before.fmu.parameters(), strict=True))
+    signs = Labelled("signs", ["ж1"] * 16, lambda _: drawn("41"))
+    again, alone = replace(more, steps=12, lr=2e-3), Material([[signs]], [signs])
+    assert finetune(again, alone, say).scores["word_accuracy"] == 1
+    assert load_recogniser(more.out)[0].charset.characters == "1ж"
+    with pytest.raises(WrongUse, match="already holds a finished run"):
+        finetune(again, alone, say)
+
+
+def test_a_charset_that_makes_no_sense_is_refused(options, material, tmp_path):
+    (tmp_path / "ж.txt").write_text("жи", "utf-8")
+    (tmp_path / "space.txt").write_text("1 ", "utf-8")
+    with pytest.raises(WrongUse, match="none of the 2 characters of --charset is among the 94"):
+        build(replace(options, charset=str(tmp_path / "ж.txt")), material.space, material.tower)
+    scratch, _ = build(replace(options, charset=str(tmp_path / "ж.txt"), scratch=True), material.space, material.tower)
+    assert scratch.charset.characters == "жи"
+    with pytest.raises(WrongUse, match="has the space already"):
+        build(replace(options, charset=str(tmp_path / "space.txt"), space_char=True), material.space, material.tower)
+    spaced = replace(options, space_char=True, steps=1)
+    finetune(spaced, material, print)
+    with pytest.raises(WrongUse, match="writes the space already: leave out --space-char"):
+        build(replace(options, init=spaced.out, space_char=True), None, None)
 
 
 @pytest.mark.parametrize(

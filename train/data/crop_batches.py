@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,33 @@ from train.data.plan import Plan
 WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that prepare pictures, by default
 
 
-def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """Yield one epoch's batches of crop numbers, of similar label length, as a function of (seed, epoch) alone.
+Numbers = Sequence[int] | NDArray[np.int64]
 
-    Each epoch sees a set of weight 2 twice, and a different random half of a set of weight 0.5.
+
+def schedule(
+    crops: Crops, weights: Sequence[float], plan: Plan, epoch: int, start: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield one epoch's batches of crop numbers from number `start` on, a function of plan and epoch alone.
+
+    Crops of a batch have labels of similar length. Each epoch sees a set of weight 2 twice, and a different random half
+    of a set of weight 0.5.
     """
+    numbers = _chosen(crops, weights, plan.seed, epoch)
+    lengths = np.array([len(label) for label in crops.labels])[numbers]
+    for indices in plan.batches(lengths, epoch, start):
+        yield numbers[indices]
+
+
+def schedules(crops: Crops, weights: Sequence[float], plan: Plan, first: int) -> Iterator[NDArray[np.int64]]:
+    """Yield a run's batches of crop numbers without end, epoch after epoch, from number `first` on."""
+    begun, start = plan.place(first, len(_chosen(crops, weights, plan.seed, 0)))
+    for epoch in count(begun):
+        yield from schedule(crops, weights, plan, epoch, start)
+        start = 0
+
+
+def _chosen(crops: Crops, weights: Sequence[float], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The crops that an epoch shows, as many in each."""
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     chosen = []
     for which, weight in enumerate(weights):
@@ -37,10 +60,7 @@ def schedule(crops: Crops, weights: Sequence[float], batch: int, seed: int, epoc
         whole = int(weight)
         rest = random.permutation(own)[: round((weight - whole) * len(own))]
         chosen += [own] * whole + [rest]
-    numbers = np.concatenate(chosen)
-    lengths = np.array([len(label) for label in crops.labels])[numbers]
-    for indices in Plan(batch, seed).batches(lengths, epoch):
-        yield numbers[indices]
+    return np.concatenate(chosen)
 
 
 @dataclass
@@ -72,7 +92,7 @@ class Pictures(Dataset[CropBatch]):
 
             self._augmented = augmented
 
-    def __getitem__(self, item: tuple[int, Sequence[int]]) -> CropBatch:
+    def __getitem__(self, item: tuple[int, Numbers]) -> CropBatch:
         draw, numbers = item
         rng = random.Random(f"{self.seed} {draw}")
         made, kept, broken = [], [], {}
@@ -89,7 +109,7 @@ class Pictures(Dataset[CropBatch]):
         return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken, draw)
 
 
-def load(pictures: Pictures, batches: Iterable[Sequence[int]], workers: int, first: int = 0) -> Iterator[CropBatch]:
+def load(pictures: Pictures, batches: Iterable[Numbers], workers: int, first: int = 0) -> Iterator[CropBatch]:
     """Yield CropBatches in the order of `batches`, prepared ahead by worker processes.
 
     The contents of a batch depend on its number alone (counted from `first`), not on the number of workers.
@@ -137,7 +157,7 @@ class CachedTokens:
             self._maps.append(shard.map("features"))
         self._found: list[tuple[Crops, list[tuple[int, int] | None]]] = []  # where the crops asked for so far lie
 
-    def batches(self, crops: Crops, batches: Iterable[Sequence[int]], first: int = 0) -> Iterator[CropBatch]:
+    def batches(self, crops: Crops, batches: Iterable[Numbers], first: int = 0) -> Iterator[CropBatch]:
         """As `load`, with tokens (B, T, E) float16 instead of pictures."""
         places = next((found for asked, found in self._found if asked is crops), None)
         if places is None:

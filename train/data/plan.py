@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 64  # batches in a window, within which words are sorted by length so that batches need little padding
+Window = int | Callable[[int], int]  # that number, or what gives it for a size of batch
+Order = Callable[[np.random.Generator], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,33 @@ class Plan:
     as a single process with a `batch` of their total. If an order of blocks is given, though, each rank has its own
     share of the blocks, so that nothing is read twice. Up to `ranks - 1` words come twice, so that all ranks take the
     same number of steps.
+
+    A run may go on with another `batch`: `before` is the plan that it had, and how many batches it took from that. Then
+    the rest of the epoch that was begun is cut anew, so that none of its words is left out or seen again.
     """
 
     batch: int
     seed: int
     rank: int = 0
     ranks: int = 1
+    before: "tuple[Plan, int] | None" = None
 
     def count(self, words: int) -> int:
-        """Number of batches in an epoch."""
+        """Number of batches in a whole epoch."""
         return -(-self._share(words) // self.batch)
+
+    def place(self, number: int, words: int, window: Window = WINDOW, order: Order | None = None) -> tuple[int, int]:
+        """The epoch that has the run's batch `number`, and that batch's number in it. Arguments as of `windows`."""
+        if not self.before:
+            return divmod(number, self.count(words))
+        (plan, taken), lengths = self.before, np.zeros(words, np.int8)
+        epoch, start = plan.place(taken, words, window, order)
+        left = sum(len(batch) for some in plan.windows(lengths, epoch, start, window, order) for batch in some)
+        number, cut = number - taken, -(-left // self.batch)
+        if number < cut:
+            return epoch, number
+        more, start = divmod(number - cut, self.count(words))
+        return epoch + 1 + more, start
 
     def batches(self, lengths: NDArray[Any], epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
         """Yield the batches of an epoch from number `start` on: indices (B,) into the words' `lengths` (n,)."""
@@ -39,14 +58,21 @@ class Plan:
         lengths: NDArray[Any],
         epoch: int,
         start: int = 0,
-        window: int = WINDOW,
-        order: Callable[[np.random.Generator], NDArray[np.int64]] | None = None,
+        window: Window = WINDOW,
+        order: Order | None = None,
     ) -> Iterator[list[NDArray[np.int64]]]:
         """Yield the same, `window` batches at a time; within a window, words are shuffled and sorted by length.
 
         `order` draws the order in which words are assigned to windows; without it, they are shuffled.
         """
         n = len(lengths)
+        if self.before:
+            plan, taken = self.before
+            begun, place = plan.place(taken, n, window, order)
+            if epoch == begun and place:
+                yield from _cut(plan.windows(lengths, epoch, place, window, order), self.batch, start)
+                return
+        window = window if isinstance(window, int) else window(self.batch)
         random = self._random(epoch, 0)
         drawn = order(random) if order else random.permutation(n)
         share, taken, first = np.resize(drawn, self._share(n) * self.ranks), self.batch * self.ranks, self.rank
@@ -67,3 +93,16 @@ class Plan:
 
     def _random(self, *what: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *what])))
+
+
+def _cut(windows: Iterator[list[NDArray[np.int64]]], batch: int, start: int) -> Iterator[list[NDArray[np.int64]]]:
+    """The words of these windows, in their order, in batches of another size, from number `start` on."""
+    rest = np.empty(0, np.int64)
+    for window in windows:
+        words = np.concatenate([rest, *window])
+        whole = len(words) // batch
+        if whole > start:
+            yield [words[n * batch : (n + 1) * batch] for n in range(start, whole)]
+        start, rest = max(0, start - whole), words[whole * batch :]
+    if len(rest) and not start:
+        yield [rest]

@@ -40,6 +40,10 @@ class Reader(Protocol):
         """
         ...
 
+    def place(self, plan: Plan, number: int) -> tuple[int, int]:
+        """The epoch that has a run's batch `number`, and the number of that batch in it."""
+        ...
+
 
 class Mapped:
     """Gathers each batch from memory-mapped shards."""
@@ -53,6 +57,10 @@ class Mapped:
             words = self._words.take(batch)
             states, lengths = self._reader.gather(words.memories)
             yield words, torch.from_numpy(states), lengths
+
+    def place(self, plan: Plan, number: int) -> tuple[int, int]:
+        """As `Reader.place`."""
+        return plan.place(number, len(self._words))
 
 
 class Resident:
@@ -81,6 +89,10 @@ class Resident:
             words = self._words.take(batch)
             yield words, *self._held.gather(words.memories)
 
+    def place(self, plan: Plan, number: int) -> tuple[int, int]:
+        """As `Reader.place`."""
+        return plan.place(number, len(self._words))
+
 
 class Streamed:
     """Reads blocks of shards in random order, ahead of the batches made from them."""
@@ -98,11 +110,11 @@ class Streamed:
 
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
         """As `Reader.epoch`, with states in main memory. What comes before `start` is not read."""
-        window = max(1, int(WINDOW_BYTES / self._bytes) // plan.batch)
         coming: deque[tuple[list[Words], Held, list[Future[None]]]] = deque()
         pool = ThreadPoolExecutor(THREADS)
         try:
-            for number, batches in enumerate(plan.windows(self._words.lengths, epoch, start, window, self.order)):
+            windows = plan.windows(self._words.lengths, epoch, start, self._window, self.order)
+            for number, batches in enumerate(windows):
                 coming.append(self._begin(pool, [self._words.take(b) for b in batches], number % 2))
                 if len(coming) == 2:
                     yield from _serve(*coming.popleft())  # its buffer is free afterwards
@@ -110,6 +122,13 @@ class Streamed:
                 yield from _serve(*coming.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def place(self, plan: Plan, number: int) -> tuple[int, int]:
+        """As `Reader.place`."""
+        return plan.place(number, len(self._words), self._window, self.order)
+
+    def _window(self, batch: int) -> int:
+        return max(1, int(WINDOW_BYTES / self._bytes) // batch)
 
     def _begin(
         self, pool: ThreadPoolExecutor, batches: list[Words], slot: int

@@ -91,11 +91,9 @@ class TextBatch:
         return len(self.targets)
 
 
-def batches(
-    loader: MemoryLoader, reader: Reader, plan: Plan, words: int, first: int
-) -> Generator[TextBatch, None, None]:
+def batches(loader: MemoryLoader, reader: Reader, plan: Plan, first: int) -> Generator[TextBatch, None, None]:
     """Yield batches without end, epoch after epoch, from the run's batch number `first` on."""
-    begun, start = divmod(first, plan.count(words))
+    begun, start = reader.place(plan, first)
     number = count(first)
     for epoch in count(begun):
         for part, states, lengths in reader.epoch(plan, epoch, start):

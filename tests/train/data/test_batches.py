@@ -32,6 +32,7 @@ def epoch(lengths, plan, number=0, **more):
 
 
 lengths = st.lists(st.integers(1, 25), min_size=1, max_size=300)
+few = st.lists(st.integers(1, 25), min_size=1, max_size=60)
 seeds = st.integers(0, 2**31)
 
 
@@ -63,6 +64,33 @@ def test_an_epoch_begins_anywhere(lengths, batch, seed, ranks, window, data):
     whole = epoch(lengths, plan, window=window)
     start = data.draw(st.integers(0, len(whole)))
     assert epoch(lengths, plan, start=start, window=window) == whole[start:]
+
+
+@given(few, st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=2, max_size=4), seeds, st.data())
+@settings(max_examples=40)
+def test_another_batch_leaves_no_word_of_an_epoch_out_and_shows_none_twice(lengths, stretches, seed, data):
+    """A run of several sizes of batch, one batch at a time, on one rank or more, up to the end of an epoch."""
+    ranks, window = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
+    seen, sizes = Counter(), []
+    for rank in range(ranks):
+        plan, number, sizes = None, 0, [*sizes, []]
+        for batch, taken in stretches:
+            plan = Plan(batch, seed, rank, ranks, plan and (plan, number))
+            last = (batch, taken) == stretches[-1]
+            end = number + taken
+            while number < end or (last and plan.place(number, len(lengths), window)[1]):
+                place, start = plan.place(number, len(lengths), window)
+                one = epoch(lengths, plan, place, start=start, window=window)[0]
+                assert len(one) <= batch
+                sizes[-1].append(len(one))
+                seen.update((place, n) for n in one)
+                number += 1
+            assert plan.place(number, len(lengths), window) >= (place if number else 0, 0)
+    assert all(one == sizes[0] for one in sizes)
+    for number in range(max((e for e, _ in seen), default=-1) + 1):
+        found = {n: seen[number, n] for n in range(len(lengths))}
+        assert min(found.values()) >= 1
+        assert sum(found.values()) < len(lengths) + ranks
 
 
 def test_order_is_a_function_of_seed_and_epoch():

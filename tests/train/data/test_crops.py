@@ -14,6 +14,7 @@ from sources.labelled import Labelled
 from tests.helpers.pictures import picture
 from train.data.crop_batches import Pictures, load, schedule
 from train.data.crops import Crops, usable
+from train.data.plan import Plan
 
 
 def a_set(name, labels):
@@ -53,20 +54,20 @@ def test_each_crop_comes_as_often_as_its_weight_says(lengths, batch, weight, see
     half = len(lengths) // 2
     of = np.array([0] * half + [1] * (len(lengths) - half), np.int32)
     crops = Crops([], of, np.arange(len(lengths)), ["x" * n for n in lengths], Counter())
-    batches = list(schedule(crops, [weight, 1.0], batch, seed, 0))
+    batches = list(schedule(crops, [weight, 1.0], Plan(batch, seed), 0))
     seen = Counter(int(n) for numbers in batches for n in numbers)
     assert all(len(numbers) <= batch for numbers in batches)
     assert all(seen[n] == 1 for n in np.flatnonzero(of == 1))
     first = [seen[n] for n in np.flatnonzero(of == 0)]
     assert all(int(weight) <= count <= int(weight) + 1 for count in first)
     assert sum(first) == int(weight) * half + round((weight - int(weight)) * half)
-    again = schedule(crops, [weight, 1.0], batch, seed, 0)
+    again = schedule(crops, [weight, 1.0], Plan(batch, seed), 0)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
 def test_batches_hold_labels_of_similar_length():
     crops = Crops([], np.zeros(640, np.int32), np.arange(640), ["x" * (1 + n % 20) for n in range(640)], Counter())
-    spans = [np.ptp([len(crops.labels[n]) for n in numbers]) for numbers in schedule(crops, [1.0], 16, 0, 0)]
+    spans = [np.ptp([len(crops.labels[n]) for n in numbers]) for numbers in schedule(crops, [1.0], Plan(16, 0), 0)]
     assert max(spans) <= 2
 
 

@@ -103,6 +103,13 @@ def test_all_readers_give_what_is_stored(shards, block, window, batch, ranks, da
                 again = list(one.epoch(plan, epoch, start))
                 assert [b[0].memories.tolist() for b in again] == [b[0].memories.tolist() for b in batches[start:]]
                 assert all((a[1] == b[1]).all() for a, b in zip(again, batches[start:], strict=True))
+                taken = epoch * len(batches) + start
+                assert one.place(plan, taken) == divmod(taken, len(batches))
+                other = Plan(batch + 2, 0, rank, ranks, (plan, taken))
+                now, at = one.place(other, taken)
+                rest = Counter(n for part, _, _ in one.epoch(other, now, at) for n in part.memories.tolist())
+                missed = batches[start:] if now == epoch else list(one.epoch(plan, now))
+                assert rest == Counter(n for part, _, _ in missed for n in part.memories.tolist())
             wanted = Counter(zip(words.labels, words.memories.tolist(), strict=True))
             assert wanted <= seen
             assert seen.total() < len(words) + ranks
