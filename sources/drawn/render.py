@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from wordclip.fonts import Font, loaded
+from sources.drawn.fonts import Font, loaded
 
 HEIGHT, WIDTH = 32, 128
 BIG = (2 * WIDTH, 2 * HEIGHT)  # letters are warped at twice the size, then reduced
