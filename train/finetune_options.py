@@ -1,11 +1,21 @@
 """The options of `dptr finetune`, declared once, with their help. Needs no torch, so that --help answers at once."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, check_counts, check_out, option, released_rate
+from train.options import (
+    DATA,
+    FIRST,
+    LENGTH,
+    MACHINE,
+    MODEL,
+    check_counts,
+    check_out,
+    option,
+    released_rate,
+    rows_and_columns,
+)
 
 ENCODERS = ("clip", "vit")
 DRAWN = "drawn:"  # a --train that begins so names words to draw
@@ -74,12 +84,7 @@ class FinetuneOptions:
     @property
     def size(self) -> tuple[int, int] | None:
         """Rows and columns of input pictures; None: the tower's. Raises WrongUse if it cannot be parsed."""
-        if self.image_size is None:
-            return None
-        found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", self.image_size)
-        if not found:
-            raise WrongUse(f"--image-size must be rows x columns, such as 32x128, not '{self.image_size}'.")
-        return int(found[1]), int(found[2])
+        return None if self.image_size is None else rows_and_columns("--image-size", self.image_size)
 
 
 def check(options: FinetuneOptions) -> None:

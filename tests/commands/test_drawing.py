@@ -66,3 +66,36 @@ def test_wrong_use_is_one_sentence(work, tmp_path, words, more, message):
     assert done.returncode == 2, done.stderr
     assert re.search(message, done.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def draw(work, *more):
+    return run("draw", "words.txt", "--fonts", "fonts", "--count", 5, "--workers", 1, *more, cwd=work)
+
+
+def test_pictures_drawn_ahead_are_trained_on(work, tmp_path):
+    done = draw(work, "--out", tmp_path / "drawn", "--size", "16x64", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "1 words not drawn: without any ASCII character" in done.stderr
+    assert json.loads(done.stdout)["count"] == 5
+    tuned = finetune(work, tmp_path / "run", "words.txt", "--fonts", "fonts", "--train", tmp_path / "drawn")
+    assert tuned.returncode == 0, tuned.stderr
+    assert json.loads(tuned.stdout)["crops"] == 6 + 5
+    again = draw(work, "--out", tmp_path / "drawn")
+    assert again.returncode == 2
+    assert "drawn is there already: choose another --out" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--size", "32"], "--size must be rows x columns, such as 32x128, not '32'."),
+        (["--hard-words", 1], "--hard-words must be from 0 to below 1, not 1."),
+        (["--charset", "none"], "there is no charset 'none'"),
+        (["--fonts", "none"], "there is no folder none with fonts"),
+    ],
+)
+def test_wrong_use_of_draw_is_one_sentence(work, tmp_path, more, message):
+    done = draw(work, "--out", tmp_path / "drawn", *more)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
