@@ -1,4 +1,4 @@
-"""Pictures of words: font, colours, background photographs, perspective, blur, noise. About 1,000 a second per core."""
+"""Pictures of words: font, colours, background photographs, perspective, blur, noise. bench/draw.py measures them."""
 
 import io
 import random
