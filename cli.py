@@ -20,6 +20,7 @@ import typer
 
 from commands.cache import cache_app
 from commands.console import HELP, Commands, say, say_version
+from commands.draw import draw
 from commands.embed import embed_images, embed_text
 from commands.neighbours import neighbours
 from commands.read import evaluate, export, read
@@ -29,7 +30,7 @@ if _MAIN:
     signal.signal(signal.SIGINT, _BEFORE)
 
 app = typer.Typer(cls=Commands, **HELP)
-for command in (embed_text, embed_images, neighbours, pretrain, finetune, compare, evaluate, read, export):
+for command in (embed_text, embed_images, neighbours, pretrain, draw, finetune, compare, evaluate, read, export):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

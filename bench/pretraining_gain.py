@@ -42,6 +42,9 @@ from pipeline.embed_crops import embed_crops
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
+from sources.drawn.fonts import Font, find_fonts
+from sources.drawn.photographs import photographs
+from sources.drawn.render import Picture, render
 from sources.labelled import Labelled
 from sources.words import Reading, words
 from train.data.crop_batches import CachedTokens
@@ -53,9 +56,6 @@ from train.pretrain_options import PretrainOptions
 from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.run import LAST, load_checkpoint, load_recogniser, zero_label_recogniser
-from wordclip.drawing import photographs
-from wordclip.fonts import Font, find_fonts
-from wordclip.render import Picture, render
 from wordclip.show import png
 
 ARMS = {

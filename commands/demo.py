@@ -19,6 +19,8 @@ from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
+from sources.drawn.fonts import PILLOWS
+from sources.drawn.render import render
 from sources.labelled import Labelled
 from sources.pictures import decode
 from sources.signs import photographs, signs
@@ -26,8 +28,6 @@ from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.reading.evaluate import evaluate, evaluate_crops
 from train.reading.result import Evaluation, table
-from wordclip.fonts import PILLOWS
-from wordclip.render import render
 from wordclip.show import png, sheet
 
 STEPS = 600  # of 64 words: a minute or two on two cores of any processor

@@ -27,6 +27,33 @@ def labelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
     return [one for source in sources for one in labelled(source, split)]
 
 
+def training_sets(options: FinetuneOptions, cache: Path | None, split: str) -> list[list[Labelled]]:
+    """The sets of each --train. WrongUse for words to draw, fonts or photographs that are not there."""
+    from train.finetune_options import DRAWN
+
+    if not any(source.startswith(DRAWN) for source in options.train):
+        return [labelled_sets([source], split) for source in options.train]
+    from commands.drawing import drawn_words, scenery, words_to_draw
+    from models.charset import Charset
+    from models.recogniser import RecogniserConfig
+    from sources.drawn.drawn_set import Writing
+    from train.pretrain_options import PretrainOptions
+    from train.run import run_config
+
+    config = run_config(options.init)
+    decoder = config.model.decoder if isinstance(config.model, RecogniserConfig) else config.model
+    writing = Writing(decoder.characters, decoder.max_length, Charset(decoder.characters).fold)
+    cache = cache or (config.options.cache if isinstance(config.options, PretrainOptions) else None)
+    words = {s: words_to_draw(s.removeprefix(DRAWN), cache, split) for s in options.train if s.startswith(DRAWN)}
+    drawn_from = scenery(options.fonts, options.behind, writing)
+    return [
+        [drawn_words(source, words[source], writing, drawn_from, options.hard_words, options.seed)]
+        if source in words
+        else labelled_sets([source], split)
+        for source in options.train
+    ]
+
+
 def words_as_set(source: str, split: str) -> Labelled:
     """A source of words as a set without pictures."""
     from sources.labelled import Labelled

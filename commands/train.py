@@ -1,7 +1,7 @@
 """Commands that train: `dptr pretrain | finetune | compare`."""
 
 from commands.console import Json, RunCache, Split, Weights, command, finish, say
-from commands.gather import cached_tokens, frozen_tokens, image_tower, labelled_sets, tower_of
+from commands.gather import cached_tokens, frozen_tokens, image_tower, labelled_sets, tower_of, training_sets
 from train.compare_options import CompareOptions
 from train.finetune_options import FinetuneOptions
 from train.pretrain_options import PretrainOptions
@@ -34,7 +34,7 @@ def _finetune(
 
     check(options)
     space, tower = image_tower(options, cache, pretrained)
-    training = [labelled_sets([source], split) for source in options.train]
+    training = training_sets(options, cache, split)
     watched = labelled_sets(options.val, split)
     tokens = frozen_tokens(options, space, tower, [*(one for part in training for one in part), *watched])
     done = learn(options, Material(training, watched, space, tower, tokens), say)

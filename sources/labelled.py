@@ -6,7 +6,11 @@ All labels are read immediately. A picture is fetched when it is asked for, in a
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import DptrError, WrongUse
 from sources.files import files_below, read_picture
@@ -17,6 +21,9 @@ from sources.photos import USUAL as PICTURES
 from sources.photos import picture_columns, picture_of
 from sources.tables import USUAL as LABELS
 
+# from a number, a source of chance and (rows, columns) to a picture (rows, columns, 3) uint8 and what it says
+Draw = Callable[[int, Random, tuple[int, int]], tuple[NDArray[np.uint8], str]]
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -24,6 +31,9 @@ class Labelled:
 
     `key(n)` is what the source calls it: a file, an LMDB's key, or else its number. A label that cannot be read is
     NoText. `missing` counts those that an LMDB says it has and has not.
+
+    Of a set that is drawn, `draw(n, rng, size)` is a new picture for labels[n] each time, and what it says, which is
+    not always that label; `drawn_from` is a hash of all that it is drawn from.
     """
 
     name: str
@@ -31,6 +41,8 @@ class Labelled:
     picture: Callable[[int], bytes]
     key: Callable[[int], str] = str
     missing: int = 0
+    draw: Draw | None = None
+    drawn_from: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -95,6 +95,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         "crops": dict(Counter(training.sets[n].name for n in training.of)),
         "pretrained": history(init),
     }
+    if drawn := {one.name: one.drawn_from for one in sets if one.draw}:
+        resolved["drawn"] = drawn
     machine = {"device": str(device), "versions": versions()}
     config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
     run = Recorder(options.out, config, options.resume)

@@ -1,13 +1,24 @@
 """The options of `dptr finetune`, declared once, with their help. Needs no torch, so that --help answers at once."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
-from train.options import DATA, FIRST, LENGTH, MACHINE, MODEL, check_counts, check_out, option, released_rate
+from train.options import (
+    DATA,
+    FIRST,
+    LENGTH,
+    MACHINE,
+    MODEL,
+    check_counts,
+    check_out,
+    option,
+    released_rate,
+    rows_and_columns,
+)
 
 ENCODERS = ("clip", "vit")
+DRAWN = "drawn:"  # a --train that begins so names words to draw
 # CLIP4STR (arXiv 2305.14014) trains new modules at 19 times the learning rate of CLIP's own tower
 NEW_OVER_CLIP = 19
 
@@ -18,7 +29,8 @@ class FinetuneOptions:
 
     init: Path = option("Pre-trained run to take the decoder from; or a fine-tuned one, of which all goes on.", FIRST)
     train: list[str] = option(
-        "Training word images: an LMDB, a folder of LMDBs or with a labels.tsv, or a dataset; repeatable.", FIRST
+        "Training word images: an LMDB, a folder of LMDBs or with a labels.tsv, a dataset, or drawn:WORDS; repeatable.",
+        FIRST,
     )
     val: list[str] = option("Validation word images, by which the best checkpoint is chosen; repeatable.", FIRST)
     out: Path = option("Folder to write the run to.", FIRST)
@@ -26,6 +38,9 @@ class FinetuneOptions:
 
     weight: list[float] = option("Times an epoch sees each --train set, in their order (default: 1).", DATA, [])
     augment: float = option("Strength of random augmentation; 0 turns it off.", DATA, 1.0)
+    fonts: list[str] = option("Folder of fonts to draw with (default: all that are usual); repeatable.", DATA, [])
+    behind: list[str] = option("Photographs to draw words on: folder, tar, LMDB, dataset; repeatable.", DATA, [])
+    hard_words: float = option("Fraction of drawn pictures that show no listed word.", DATA, 0.3)
 
     steps: int | None = option("Number of steps, instead of --epochs.", LENGTH, None, instead="epochs")
     batch: int = option("Word images per step.", LENGTH, 256)
@@ -73,12 +88,7 @@ class FinetuneOptions:
     @property
     def size(self) -> tuple[int, int] | None:
         """Rows and columns of input pictures; None: the tower's. Raises WrongUse if it cannot be parsed."""
-        if self.image_size is None:
-            return None
-        found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", self.image_size)
-        if not found:
-            raise WrongUse(f"--image-size must be rows x columns, such as 32x128, not '{self.image_size}'.")
-        return int(found[1]), int(found[2])
+        return None if self.image_size is None else rows_and_columns("--image-size", self.image_size)
 
 
 def check(options: FinetuneOptions) -> None:
@@ -88,6 +98,15 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse(f"--encoder must be {' or '.join(ENCODERS)}, not '{options.encoder}'.")
     if options.freeze and options.encoder == "vit":
         raise WrongUse("--freeze would keep the random weights that a vit starts with: use --encoder clip.")
+    drawn = any(source.startswith(DRAWN) for source in options.train)
+    if options.freeze and drawn:
+        raise WrongUse("--freeze encodes each picture once, and drawn: never draws one twice: give only one of them.")
+    if any(source.startswith(DRAWN) for source in options.val):
+        raise WrongUse("--val takes pictures that stay as they are: draw some with dptr draw, or name real ones.")
+    if (options.fonts or options.behind) and not drawn:
+        raise WrongUse("--fonts and --behind are for pictures that are drawn: add a --train drawn:WORDS.")
+    if not 0 <= options.hard_words < 1:
+        raise WrongUse(f"--hard-words must be from 0 to below 1, not {options.hard_words:g}.")
     if options.freeze and options.encoder_lr:
         raise WrongUse("--freeze does not train the encoder, so --encoder-lr has no effect: give only one of them.")
     if options.weight and len(options.weight) != len(options.train):

@@ -1,5 +1,6 @@
 """Options are declared once, as dataclass fields; the command line and a run's config.json are made from them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import MISSING, field
 from pathlib import Path
@@ -27,6 +28,14 @@ def option(
 def released_rate(batch: int) -> float:
     """Peak learning rate of the released code, scaled from its batch of 384 words to this `batch`."""
     return float(7e-4 * 2**0.5 * batch / 256)
+
+
+def rows_and_columns(flag: str, text: str) -> tuple[int, int]:
+    """The size of pictures that the option `flag` gives. Raises WrongUse if it cannot be parsed."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise WrongUse(f"{flag} must be rows x columns, such as 32x128, not '{text}'.")
+    return int(found[1]), int(found[2])
 
 
 def check_out(out: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BEFORE_PERTURB = ("orp", "orp_relative", "noise", "orp_positions")  # options until there was --perturb
 RENAMED = {"corpora": "corpus", "weights": "weight"}  # option names in the first layout of config.json, and now
 # Options that do not affect the loss, and options that the model's shape already covers
-ELSEWHERE = {"cache", "out", "device", "resume", "reader", "bank_reader", "workers", "execution"}
+ELSEWHERE = {"cache", "out", "device", "resume", "reader", "bank_reader", "workers", "execution", "fonts", "behind"}
 SHAPES = {"decoder", "depth", "width", "heads", "dropout", "max_length", "permutations", "charset", "space_char"}
 SHAPES |= {"image_size", "queries", "no_fmu"}
 

@@ -18,14 +18,15 @@ from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
 from pipeline.encoder import Encoder
 from pipeline.tokenizer import Characters
+from sources.drawn.fonts import Font, find_fonts
+from sources.drawn.photographs import photographs
+from sources.drawn.render import Picture, render
+from sources.drawn.words import WordSampler, kept_words, read_list
 from wordclip.crops import Crops, read_crops
-from wordclip.drawing import CHUNK, Artist, photographs
-from wordclip.fonts import Font, find_fonts
+from wordclip.drawing import CHUNK, Artist
 from wordclip.measure import CHOICE, measure
 from wordclip.pool import Pool
-from wordclip.render import Picture, render
 from wordclip.train import MODEL, Recipe, Training
-from wordclip.words import WordSampler, kept_words, read_list
 
 ALWAYS = {chr(n) for n in range(33, 127)} | set("£€¥")
 LEAST_FONTS = 20  # fonts that must draw a character before words with it are used

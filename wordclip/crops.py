@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sources.cleaning import hash_share
+from sources.drawn.render import HEIGHT, WIDTH
 from sources.lmdbs import lmdb_labels, lmdb_pictures
 from sources.pictures import decode
-from wordclip.render import HEIGHT, WIDTH
 
 HELD_OUT = 0.10  # share of crops, by the hash of their bytes, that are never trained on
 

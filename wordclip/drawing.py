@@ -13,27 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.tokenizer import Characters
 from sources.cleaning import MAX_LENGTH
-from sources.photos import photos
-from sources.pictures import decode
-from wordclip.fonts import Font
-from wordclip.render import Picture, render
-from wordclip.words import WordSampler
+from sources.drawn.fonts import Font
+from sources.drawn.render import Picture, render
+from sources.drawn.words import WordSampler
 
 CHUNK = 1000  # words drawn from one seed, so that the pictures do not depend on the number of processes
-
-
-def photographs(sources: Sequence[str], shortest: int = 96) -> list[Picture]:
-    """Photographs (H, W, 3) uint8, shorter side `shortest` pixels; those that cannot be decoded are left out."""
-    found = []
-    for source in sources:
-        for _, data in photos(source):
-            try:
-                picture = decode(data)
-            except ValueError:
-                continue
-            scale = shortest / min(picture.size)
-            found.append(np.asarray(picture.resize((round(picture.width * scale), round(picture.height * scale)))))
-    return found
 
 
 @dataclass

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from cache.errors import DptrError
 from pipeline.tokenizer import Characters
 from sources.cleaning import MAX_LENGTH
+from sources.drawn.render import HEIGHT, WIDTH
 from wordclip.crops import Crops
 from wordclip.drawing import CHUNK, Artist, Chunk
-from wordclip.render import HEIGHT, WIDTH
 
 
 @dataclass

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.encoder import Encoder
-from wordclip.fonts import PILLOWS, loaded
-from wordclip.render import HEIGHT, WIDTH, Picture
+from sources.drawn.fonts import PILLOWS, loaded
+from sources.drawn.render import HEIGHT, WIDTH, Picture
 
 
 def nearest(encoder: Encoder, pictures: Sequence[Picture], words: Sequence[str]) -> list[str]:

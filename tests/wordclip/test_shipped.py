@@ -13,10 +13,10 @@ import torch
 from pipeline.encoder import Encoder
 from pipeline.towers.prefix_tree import PrefixTree
 from pipeline.weights import weights_digest
+from sources.drawn.fonts import PILLOWS
+from sources.drawn.render import render
 from sources.pictures import decode
 from sources.signs import photographs, signs
-from wordclip.fonts import PILLOWS
-from wordclip.render import render
 from wordclip.show import nearest, sheet
 
 ROOT = Path(__file__).parents[2]

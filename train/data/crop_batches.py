@@ -83,7 +83,10 @@ class CropBatch:
 
 
 class Pictures(Dataset[CropBatch]):
-    """Makes whole batches: the item for (draw, crop numbers) is a CropBatch, augmented at random with seed `draw`."""
+    """Makes whole batches: the item for (draw, crop numbers) is a CropBatch, augmented at random with seed `draw`.
+
+    Crops of sets that are drawn are drawn with that seed, and not augmented: they vary enough.
+    """
 
     def __init__(self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0) -> None:
         self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
@@ -95,18 +98,27 @@ class Pictures(Dataset[CropBatch]):
     def __getitem__(self, item: tuple[int, Numbers]) -> CropBatch:
         draw, numbers = item
         rng = random.Random(f"{self.seed} {draw}")
-        made, kept, broken = [], [], {}
+        made, labels, kept, broken = [], [], [], {}
         for n in (int(n) for n in numbers):
             try:
-                picture = decode(self.crops.picture(n))
+                picture, label = self._made(n, rng)
             except ValueError as error:
                 broken[n] = str(error)
                 continue
-            changed = self._augmented(picture, self.strength, rng) if self.strength else picture
-            made.append(stretched(changed, self.image_size))
+            made.append(picture)
+            labels.append(label)
             kept.append(n)
         pictures = torch.stack(made) if made else torch.empty(0, 3, *self.image_size, dtype=torch.uint8)
-        return CropBatch(pictures, kept, [self.crops.labels[n] for n in kept], broken, draw)
+        return CropBatch(pictures, kept, labels, broken, draw)
+
+    def _made(self, n: int, rng: random.Random) -> tuple[Tensor, str]:
+        """The picture (3, H, W) uint8 of crop n, and its label."""
+        if draw := self.crops.drawing(n):
+            drawn, label = draw(rng, self.image_size)
+            return torch.from_numpy(drawn).permute(2, 0, 1), label
+        picture = decode(self.crops.picture(n))
+        changed = self._augmented(picture, self.strength, rng) if self.strength else picture
+        return stretched(changed, self.image_size), self.crops.labels[n]
 
 
 def load(pictures: Pictures, batches: Iterable[Numbers], workers: int, first: int = 0) -> Iterator[CropBatch]:

@@ -1,8 +1,9 @@
 """The usable word images of labelled sets, for training or evaluation."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ class Crops:
     def picture(self, n: int) -> bytes:
         """The encoded picture of crop n, empty if there is none."""
         return self.sets[self.of[n]].picture(int(self.numbers[n]))
+
+    def drawing(self, n: int) -> Callable[..., tuple[NDArray[np.uint8], str]] | None:
+        """Draws crop n from a source of chance and a size, if its set is one that is drawn (see `Labelled.draw`)."""
+        draw = self.sets[self.of[n]].draw
+        return partial(draw, int(self.numbers[n])) if draw else None
 
     def where(self, chosen: NDArray[np.int64]) -> "Crops":
         """Only the crops with the numbers `chosen`."""

@@ -69,7 +69,7 @@ class Plan:
         if self.before:
             plan, taken = self.before
             begun, place = plan.place(taken, n, window, order)
-            if epoch == begun and place:
+            if epoch == begun:
                 yield from _cut(plan.windows(lengths, epoch, place, window, order), self.batch, start)
                 return
         window = window if isinstance(window, int) else window(self.batch)

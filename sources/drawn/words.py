@@ -69,7 +69,7 @@ class WordSampler:
         if kind < 0.50:
             word = cased(self._listed(rng), rng, UPPER, TITLE)
         elif kind < 0.60:
-            word = cased(_misspelt(self._listed(rng), rng), rng, UPPER, TITLE)
+            word = cased(misspelt(self._listed(rng), rng), rng, UPPER, TITLE)
         elif kind < 0.66:
             word = self._listed(rng) + rng.choice(["", "", "-", "&", "."]) + self._listed(rng)
             word = cased(word, rng, UPPER, TITLE)
@@ -79,9 +79,9 @@ class WordSampler:
         elif kind < 0.88:
             word = self._spelled(rng)
         else:
-            word = _number(rng)
+            word = number(rng)
         if rng.random() < 0.08:
-            word = _punctuated(word, rng)
+            word = punctuated(word, rng)
         return word[:MAX_LENGTH]
 
     def _listed(self, rng: random.Random) -> str:
@@ -104,7 +104,7 @@ def _alike(characters: Set[str]) -> dict[str, str]:
     return found
 
 
-def _misspelt(word: str, rng: random.Random) -> str:
+def misspelt(word: str, rng: random.Random) -> str:
     """A letter lost, doubled, swapped with the next or replaced; two letters lost from a long word."""
     at = rng.randrange(len(word))
     kind = rng.randrange(4)
@@ -131,7 +131,7 @@ def cased(word: str, rng: random.Random, upper: float, title: float) -> str:
     return shown
 
 
-def _number(rng: random.Random) -> str:
+def number(rng: random.Random) -> str:
     """House numbers, years, prices, times, dates, telephone numbers, codes."""
 
     def some(alphabet: str, least: int, most: int) -> str:
@@ -155,7 +155,8 @@ def _number(rng: random.Random) -> str:
     return some(ascii_uppercase + digits * 2, 2, 7)
 
 
-def _punctuated(word: str, rng: random.Random) -> str:
+def punctuated(word: str, rng: random.Random) -> str:
+    """The word in brackets or quotes, with an ending, or with a sign in it or behind it."""
     kind = rng.randrange(6)
     if kind == 0:
         return rng.choice(["(%s)", '"%s"', "'%s'", "[%s]", "#%s", "@%s", "&%s"]).replace("%s", word)

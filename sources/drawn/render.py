@@ -1,4 +1,4 @@
-"""Pictures of words: font, colours, background photographs, perspective, blur, noise. About 1,000 a second per core."""
+"""Pictures of words: font, colours, background photographs, perspective, blur, noise. bench/draw.py measures them."""
 
 import io
 import random
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from wordclip.fonts import Font, loaded
+from sources.drawn.fonts import Font, loaded
 
 HEIGHT, WIDTH = 32, 128
-BIG = (2 * WIDTH, 2 * HEIGHT)  # letters are warped at twice the size, then reduced
+SIZE = (HEIGHT, WIDTH)
 Picture = NDArray[np.uint8]  # (H, W, 3)
 Floats = NDArray[np.floating]
 
@@ -22,25 +22,34 @@ Floats = NDArray[np.floating]
 class Drawn:
     """A picture of a word, and where its letters are."""
 
-    picture: Picture  # (HEIGHT, WIDTH, 3)
+    picture: Picture  # of the size asked for
     centres: list[float]  # of each letter, from 0 at the left edge to 1; slant and perspective are not counted
 
 
-def render(word: str, fonts: Sequence[Font], photographs: Sequence[Picture], rng: random.Random) -> Drawn:
-    """A picture of `word`, stretched to 32 x 128 like crops of any shape.
+def render(
+    word: str,
+    fonts: Sequence[Font],
+    photographs: Sequence[Picture],
+    rng: random.Random,
+    size: tuple[int, int] = SIZE,
+) -> Drawn:
+    """A picture of `word`, stretched to `size` (rows, columns) like crops of any shape.
 
-    `photographs` (H, W, 3), at least 48 x 96, go behind about half of the words. ValueError if no font draws the word.
+    `photographs` (H, W, 3), at least 48 x 96, go behind about half of the words, if there are any. ValueError if no
+    font draws the word. Letters are drawn 40 points high, so pictures of more than 64 rows are soft.
     """
+    scale = size[0] / HEIGHT
     font = _font(word, fonts, rng)
     letters, centres = _letters(word, font, rng)
     if rng.random() < 0.12:
         letters = _curved(letters, rng)
-    mask = _warped(letters, rng)
-    ground = _ground(photographs, rng)
+    mask = _warped(letters, rng, size)
+    ground = _ground(photographs, rng, size)
     ink = _ink(ground, photographs, rng)
     kind = rng.random()
     if kind < 0.12:  # a shadow
-        shadow = np.roll(mask, (rng.randint(-2, 2), rng.choice((-3, -2, 2, 3))), (0, 1))
+        down, right = rng.randint(-2, 2), rng.choice((-3, -2, 2, 3))
+        shadow = np.roll(mask, (round(down * scale), round(right * scale)), (0, 1))
         ground = _over(ground, np.float32(rng.randint(0, 255)), shadow * rng.uniform(0.4, 1))
     elif kind < 0.24:  # an outline
         wide = Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
@@ -96,8 +105,8 @@ def _curved(letters: Image.Image, rng: random.Random) -> Image.Image:
     return Image.fromarray(np.where(inside, pixels[rows.clip(0, height - 1), np.arange(width)], 0).astype(np.uint8))
 
 
-def _warped(letters: Image.Image, rng: random.Random) -> Floats:
-    """(32, 128) from 0 to 1: turned, slanted and seen at an angle."""
+def _warped(letters: Image.Image, rng: random.Random, size: tuple[int, int]) -> Floats:
+    """`size` numbers from 0 to 1: turned, slanted and seen at an angle."""
     width, height = letters.size
     turn = rng.gauss(0, 0.10) if rng.random() < 0.5 else 0.0  # as a share of the height
     slant = rng.gauss(0, 0.2) if rng.random() < 0.3 else 0.0
@@ -111,38 +120,39 @@ def _warped(letters: Image.Image, rng: random.Random) -> Floats:
         (width - dx, -dy - near[3] * height),
     )
     flat = [value for corner in corners for value in corner]
-    warped = letters.transform(BIG, Image.Transform.QUAD, flat, Image.Resampling.BILINEAR)
+    twice = (2 * size[1], 2 * size[0])
+    warped = letters.transform(twice, Image.Transform.QUAD, flat, Image.Resampling.BILINEAR)
     return np.asarray(warped.reduce(2), np.float32) / 255
 
 
-def _ground(photographs: Sequence[Picture], rng: random.Random) -> Floats:
-    """(32, 128, 3): a colour, a gradient, or a piece of a photograph."""
+def _ground(photographs: Sequence[Picture], rng: random.Random, size: tuple[int, int]) -> Floats:
+    """(*size, 3): a colour, a gradient, or a piece of a photograph."""
     colour = np.array([rng.randint(0, 255) for _ in range(3)], np.float32)
     if rng.random() < 0.3:
         colour[:] = rng.randint(0, 255)
-    ground = np.broadcast_to(colour, (HEIGHT, WIDTH, 3))
+    ground = np.broadcast_to(colour, (*size, 3))
     if rng.random() < 0.3:
-        slope = np.linspace(0, rng.uniform(-80, 80), WIDTH, dtype=np.float32)
+        slope = np.linspace(0, rng.uniform(-80, 80), size[1], dtype=np.float32)
         ground = ground + slope[None, :, None]
-    if rng.random() < 0.55:
-        ground = ground + rng.uniform(0.1, 1) * (_piece(photographs, rng) - ground)
+    if rng.random() < 0.55 and photographs:
+        ground = ground + rng.uniform(0.1, 1) * (_piece(photographs, rng, size) - ground)
     return ground
 
 
-def _piece(photographs: Sequence[Picture], rng: random.Random) -> Floats:
+def _piece(photographs: Sequence[Picture], rng: random.Random, size: tuple[int, int]) -> Floats:
     photograph = rng.choice(photographs)
     height = rng.randint(16, min(64, photograph.shape[0]))
     width = min(photograph.shape[1], height * rng.randint(1, 4))
     y, x = rng.randint(0, photograph.shape[0] - height), rng.randint(0, photograph.shape[1] - width)
     piece = Image.fromarray(photograph[y : y + height, x : x + width])
-    return np.asarray(piece.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), np.float32)
+    return np.asarray(piece.resize(size[::-1], Image.Resampling.BILINEAR), np.float32)
 
 
 def _ink(ground: Floats, photographs: Sequence[Picture], rng: random.Random) -> Floats:
     """A colour that stands out from the ground, at times textured."""
     colour = _contrasting(float(ground.mean()), rng)
-    if rng.random() < 0.1:
-        texture = _piece(photographs, rng)
+    if rng.random() < 0.1 and photographs:
+        texture = _piece(photographs, rng, ground.shape[:2])
         return colour + 0.4 * (texture - texture.mean())
     return colour
 
@@ -164,15 +174,16 @@ def _over(ground: Floats, ink: Floats | np.float32, mask: Floats) -> Floats:
 
 def _photographed(picture: Floats, rng: random.Random) -> Picture:
     """What a camera does: few pixels, blur, noise, compression."""
+    scale, size = len(picture) / HEIGHT, picture.shape[1::-1]
     if rng.random() < 0.4:
         picture = picture + np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(2, 20), picture.shape)
     image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     if rng.random() < 0.35:
-        height = rng.randint(9, 28)
+        height = round(rng.randint(9, 28) * scale)
         image = image.resize((height * rng.randint(2, 4), height), Image.Resampling.BILINEAR)
-        image = image.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        image = image.resize(size, Image.Resampling.BICUBIC)
     if rng.random() < 0.3:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3) * scale))
     if rng.random() < 0.25:
         packed = io.BytesIO()
         image.save(packed, "JPEG", quality=rng.randint(15, 75))

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordclip.words import HELD_OUT, WordSampler, cased, held_out, kept_words, read_list
+from sources.drawn.words import HELD_OUT, WordSampler, cased, held_out, kept_words, read_list
 
 LATIN = frozenset(map(chr, [*range(33, 127), *range(0xC0, 0x180)]))
 MANY = [(f"{a}{b}{c}", 1.0) for a in ("ba", "co", "du", "fe") for b in ("ll", "rt", "mm", "st") for c in "aeiouyns"]

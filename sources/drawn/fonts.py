@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, printable
 
@@ -29,6 +30,8 @@ class Font:
         return self.characters.issuperset(word)
 
 
+USUAL = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")
+PACKAGED = {"trdg": "fonts", "matplotlib": "mpl-data/fonts/ttf"}  # folders of fonts in Python packages
 PILLOWS = Font("", frozenset(printable.strip()))  # Aileron, which comes with Pillow: never trained on
 
 
@@ -40,6 +43,13 @@ def loaded(path: str) -> ImageFont.FreeTypeFont:
         assert isinstance(own, ImageFont.FreeTypeFont)
         return own
     return ImageFont.truetype(path, SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+def usual_folders() -> list[str]:
+    """Folders with fonts that are there: the system's, the user's, and those of the packages trdg and matplotlib."""
+    packaged = [(find_spec(package), folder) for package, folder in PACKAGED.items()]
+    folders = [Path(spec.origin).parent / folder for spec, folder in packaged if spec and spec.origin]
+    return [str(folder) for folder in [*(Path(name).expanduser() for name in USUAL), *folders] if folder.is_dir()]
 
 
 def find_fonts(folders: Iterable[str], characters: Sequence[str]) -> list[Font]:
