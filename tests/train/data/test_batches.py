@@ -73,7 +73,7 @@ def test_another_batch_leaves_no_word_of_an_epoch_out_and_shows_none_twice(lengt
     ranks, window = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
     seen, sizes = Counter(), []
     for rank in range(ranks):
-        plan, number, sizes = None, 0, [*sizes, []]
+        plan, number, place, sizes = None, 0, 0, [*sizes, []]
         for batch, taken in stretches:
             plan = Plan(batch, seed, rank, ranks, plan and (plan, number))
             last = (batch, taken) == stretches[-1]
@@ -85,7 +85,7 @@ def test_another_batch_leaves_no_word_of_an_epoch_out_and_shows_none_twice(lengt
                 sizes[-1].append(len(one))
                 seen.update((place, n) for n in one)
                 number += 1
-            assert plan.place(number, len(lengths), window) >= (place if number else 0, 0)
+            assert plan.place(number, len(lengths), window) >= (place, 0)
     assert all(one == sizes[0] for one in sizes)
     for number in range(max((e for e, _ in seen), default=-1) + 1):
         found = {n: seen[number, n] for n in range(len(lengths))}
