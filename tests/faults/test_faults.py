@@ -10,7 +10,7 @@ from tests.helpers.forks import Forked
 @pytest.fixture(scope="module")
 def happened(tmp_path_factory):
     """In a process of its own, because it forks: with one thread, and no patches of other tests."""
-    asked = "--kills 4 --calls 6 --stride 9 --disks 100000 --mutations 250 --sequences 5"
+    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4"
     folder = tmp_path_factory.mktemp("faults")
     done = Forked.module(folder, "tests.faults", *asked.split(), TQDM_DISABLE="1").wait()
     assert done.returncode == 0, done.stderr
@@ -18,9 +18,9 @@ def happened(tmp_path_factory):
 
 
 def test_killed_job_goes_on_to_the_same_bytes(happened):
-    assert happened["kills"]["kills"] >= 4
-    assert happened["calls"]["kills"] >= 6
-    assert happened["calls"]["finished byte-identical"] >= 6
+    assert happened["kills"]["kills"] >= 3
+    assert happened["calls"]["kills"] >= 4
+    assert happened["calls"]["finished byte-identical"] >= 4
 
 
 def test_refused_calls_lose_nothing(happened):
@@ -35,9 +35,9 @@ def test_full_disk_loses_nothing(happened):
 
 
 def test_no_damage_goes_unnoticed(happened):
-    assert happened["mutations"]["named by verify"] > 200
-    assert happened["mutations"]["repaired and made again"] >= 3
+    assert happened["mutations"]["named by verify"] > 100
+    assert happened["mutations"]["repaired and made again"] >= 2
 
 
 def test_any_sequence_ends_in_the_plain_cache(happened):
-    assert happened["sequences"]["sequences"] >= 5
+    assert happened["sequences"]["sequences"] >= 4

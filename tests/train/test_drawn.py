@@ -17,6 +17,7 @@ from tests.helpers.pictures import NUMBERS
 from tests.helpers.pictures import drawn_set as real_set
 from train.data.crop_batches import Pictures, load, schedule
 from train.data.crops import usable
+from train.data.plan import Plan
 from train.finetune import finetune
 from train.finetune_options import check
 from train.run import LAST, load_checkpoint
@@ -33,7 +34,7 @@ def sets():
 def test_batches_do_not_depend_on_the_workers(workers):
     crops = usable(sets(), Charset(), 25)
     made = Pictures(crops, (16, 64), strength=1.0, seed=5)
-    batches = [numbers for epoch in range(2) for numbers in schedule(crops, [1.0, 1.0], 4, 5, epoch)]
+    batches = [numbers for epoch in range(2) for numbers in schedule(crops, [1.0, 1.0], Plan(4, 5), epoch)]
     alone, shared = list(load(made, batches, 0)), list(load(made, batches, workers))
     for one, other in zip(alone, shared, strict=True):
         assert one.labels == other.labels
@@ -53,7 +54,7 @@ def test_batches_do_not_depend_on_the_workers(workers):
 
 def test_weights_mix_drawn_and_real_pictures():
     crops = usable(sets(), Charset(), 25)
-    numbers = [int(n) for batch in schedule(crops, [1.0, 3.0], 4, 0, 0) for n in batch]
+    numbers = [int(n) for batch in schedule(crops, [1.0, 3.0], Plan(4, 0), 0) for n in batch]
     assert sum(n < 9 for n in numbers) == 9
     assert sum(n >= 9 for n in numbers) == 18
 
