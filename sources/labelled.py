@@ -82,11 +82,11 @@ def _below(folder: Path) -> list[Labelled]:
 
 
 def _lmdb(path: Path, name: str) -> Labelled:
-    labels = list(lmdb_labels(path))
-    if not labels:
+    there, missing = lmdb_samples(path)
+    if not there:
         raise DptrError(f"the LMDB {path} has no samples (num-samples, image-000000001): it is not one of word images.")
-    picture, key = (lambda n: lmdb_picture(path, n + 1)), (lambda n: lmdb_key(n + 1))
-    return Labelled(name, labels, picture, key, missing=lmdb_samples(path)[1])
+    picture, key = (lambda n: lmdb_picture(path, there[n])), (lambda n: lmdb_key(there[n]))
+    return Labelled(name, list(lmdb_labels(path)), picture, key, missing=missing)
 
 
 def _listed(file: Path, name: str) -> Labelled:
