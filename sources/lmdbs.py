@@ -11,7 +11,6 @@ from cache.report import printable
 from sources.files import LARGEST, TOO_LARGE
 from sources.missing import UNLABELLED, NoPicture, NoText
 
-
 _KEY = re.compile(rb"(?:image|label)-(\d{9})")
 
 
