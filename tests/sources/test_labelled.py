@@ -73,6 +73,7 @@ def test_dataset(tmp_path):
     table.to_parquet(tmp_path / "train.parquet")
     (one,) = labelled(str(tmp_path / "train.parquet"))
     check(one, ["a", "", "c"], [picture(n) for n in range(3)])
+    assert one.labels[1].why == "without a label"
     assert one.key(2) == "2"
     (one,) = labelled(str(tmp_path))
     assert one.labels == ["a", "", "c"]
