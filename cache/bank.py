@@ -18,7 +18,7 @@ from cache import index
 from cache.class_tokens import ClassTokens
 from cache.collection import Collection
 from cache.errors import Damaged, DptrError
-from cache.files import write_whole
+from cache.files import delete, write_whole
 from cache.index_file import INDEX, Facts, open_index, read_facts, write_index
 from cache.keys import Keys, keys_to_disk, read_keys
 from cache.seal import seal, unseal
@@ -100,12 +100,14 @@ class Bank(Collection):
         except (ValueError, KeyError) as error:
             raise Damaged(path, str(error)) from error
 
-    def record_skipped(self, skipped: dict[str, str]) -> None:
-        """Add to the list of pictures that could not be read."""
+    def record_skipped(self, skipped: dict[str, str], anew: bool = False) -> None:
+        """Add to the list of pictures that could not be read; `anew` makes it this."""
         before = self.skipped()
-        if skipped.items() - before.items():
-            text = seal({"skipped": {**before, **skipped}}, indent=2) + "\n"
-            write_whole(self.folder / SKIPPED, text.encode())
+        after = skipped if anew else {**before, **skipped}
+        if after and after != before:
+            write_whole(self.folder / SKIPPED, (seal({"skipped": after}, indent=2) + "\n").encode())
+        elif not after:
+            delete(self.folder / SKIPPED)
 
     def index(self) -> Any:
         """The FAISS index, memory-mapped if it is large, or None if there is none or it is of an earlier version.

@@ -4,19 +4,24 @@ Every shard holds the fingerprint of the space it was made for, so it cannot be 
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import Damaged, DptrError
-from cache.files import delete, make_folder
+from cache.files import cannot_write, delete, link, make_folder, sync_folder
 from cache.fingerprint import Fingerprint
 from cache.manifest import (
     MANIFEST,
+    RANGE,
+    STAGED,
     append_line,
+    first_number,
     read_manifest,
     shard_name,
     shard_number,
@@ -29,12 +34,12 @@ from cache.shard import Entry, Image, Shard, make_image, write_shard
 class Collection:
     """Shards of one kind in one folder. Reading needs no lock; writing needs the space's."""
 
-    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+    def __init__(self, folder: Path, fingerprint: Fingerprint, manifest: str = MANIFEST) -> None:
         """Damaged if the manifest is. DptrError, naming the fields, if another encoder made a shard."""
-        self.folder, self.fingerprint = folder, fingerprint
-        self.entries, self._end, damage = read_manifest(folder)
+        self.folder, self.fingerprint, self._manifest = folder, fingerprint, folder / manifest
+        self.entries, self._end, damage = read_manifest(folder, manifest)
         if damage:
-            raise Damaged(folder / MANIFEST, damage[0])
+            raise Damaged(self._manifest, damage[0])
         for entry in self.entries:
             check_origin(folder, entry, fingerprint)
 
@@ -58,13 +63,14 @@ class Collection:
     def commit(self, image: Image) -> None:
         """Add a shard under the lowest free number. DptrError if it cannot be written; nothing has changed then."""
         make_folder(self.folder)
-        number = next((n for n, e in enumerate(self.entries) if shard_number(e) != n), len(self.entries))
-        entry = write_shard(self.folder / shard_name(number), image)
-        if number == len(self.entries):
-            self._end = append_line(self.folder, self._end, entry)
+        first = self._first_number()
+        place = next((n for n, e in enumerate(self.entries) if shard_number(e) != first + n), len(self.entries))
+        entry = write_shard(self.folder / shard_name(first + place), image)
+        if place == len(self.entries):
+            self._end = append_line(self._manifest, self._end, entry)
         else:  # this is a shard that was dropped, made again
-            self._end = write_manifest(self.folder, [*self.entries[:number], entry, *self.entries[number:]])
-        self.entries.insert(number, entry)
+            self._end = write_manifest(self.folder, [*self.entries[:place], entry, *self.entries[place:]])
+        self.entries.insert(place, entry)
 
     def replace(self, kept: Sequence[Entry], more: Iterable[Image]) -> None:
         """Drop all shards except `kept` and append `more`. Readers see this as one step."""
@@ -74,6 +80,53 @@ class Collection:
         self.entries = [*kept, *added]
         for path in unlisted(self.folder):
             delete(path)
+
+    def staged(self, usable: Callable[[Self], bool]) -> Self:
+        """Shards in the same folder that are to become this collection's, and that no reader sees yet.
+
+        Those that are there were left by a command that was stopped; all are forgotten if one is damaged, or if they
+        are not `usable`.
+        """
+        with suppress(DptrError):
+            found = type(self)(self.folder, self.fingerprint, STAGED)
+            for shard in found.shards():
+                shard.read("keys")
+            if usable(found):
+                return found
+        delete(self.folder / STAGED)
+        return type(self)(self.folder, self.fingerprint, STAGED)
+
+    def become(self, parts: Iterable[Image | Entry]) -> None:
+        """Make these its shards, in one step for readers: new ones, or entries of those that its folder has already."""
+        self.switch(self.prepared(parts))
+
+    def prepared(self, parts: Iterable[Image | Entry]) -> list[Entry]:
+        """As `become`, but for the last step: that is `switch`."""
+        make_folder(self.folder)
+        made, first = list[Entry](), 0 if not self.entries or self._first_number() else RANGE
+        for number, part in enumerate(parts, first):
+            path = self.folder / shard_name(number)
+            if isinstance(part, Entry):
+                link(self.folder / part.shard, path)
+                made.append(replace(part, shard=path.name))
+            else:
+                made.append(write_shard(path, part))
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        return made
+
+    def switch(self, made: list[Entry]) -> None:
+        """Make the shards that were `prepared` the collection's, and delete all others."""
+        if [e.sha256 for e in made] != [e.sha256 for e in self.entries]:
+            self._end = write_manifest(self.folder, made)
+            self.entries = made
+        for path in unlisted(self.folder):
+            delete(path)
+
+    def _first_number(self) -> int:
+        return 2 * RANGE if self._manifest.name == STAGED else first_number(self.entries)
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order. DptrError if `cache gc` or a repair removes one meanwhile."""
@@ -86,7 +139,7 @@ class Collection:
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
-        now = {(e.shard, e.sha256) for e in read_manifest(self.folder)[0]}
+        now = {(e.shard, e.sha256) for e in read_manifest(self.folder, self._manifest.name)[0]}
         if not {(e.shard, e.sha256) for e in self.entries} <= now:
             raise DptrError(
                 f"{self.folder} was cleaned or repaired by another process while it was being read: run the command "

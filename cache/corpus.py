@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cache.collection import Collection
 from cache.keys import Keys, keys_to_disk, read_keys
-from cache.shard import pack_strings, unpack_strings
+from cache.shard import Image, pack_strings, unpack_strings
 
 
 class Corpus(Collection):
@@ -34,7 +34,11 @@ class Corpus(Collection):
         counts = [shard.read("counts") for shard in self.shards()]
         return np.concatenate(counts) if counts else np.empty(0, np.int64)
 
+    def shard_of(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> Image:
+        """Labels as one shard."""
+        columns: dict[str, NDArray[Any]] = {"keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)}
+        return self.image(len(labels), {**pack_strings("labels", labels), **columns})
+
     def add(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> None:
         """Commit labels as one shard. Their memories must be committed already."""
-        columns: dict[str, NDArray[Any]] = {"keys": keys_to_disk(keys), "counts": np.asarray(counts, np.int64)}
-        self.commit(self.image(len(labels), {**pack_strings("labels", labels), **columns}))
+        self.commit(self.shard_of(labels, keys, counts))

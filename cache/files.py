@@ -84,6 +84,22 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def link(path: Path, to: Path) -> None:
+    """Give a file that never changes another name, in the same folder, and keep the first; or copy it.
+
+    Raises DptrError as `whole_file`. The name survives a power loss once the folder is synced.
+    """
+    try:
+        to.unlink(missing_ok=True)
+        os.link(path, to)
+    except OSError:  # there are file systems without hard links
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DptrError(f"{path} cannot be read: {error.strerror or error}.") from error
+        write_whole(to, data)
+
+
 def delete(path: Path) -> None:
     """Remove a file if it is there. DptrError if the system refuses."""
     try:

@@ -5,6 +5,9 @@ manifest.jsonl has one line per shard, in order of their numbers:
      "datasets": {"keys": {"offset": 4096, "shape": [8192, 16], "dtype": "|u1", "crc32": 1234}, ...}, "crc32": 5678}
 A shard gets its line once its bytes are on disk, so a file without a line was never finished, and its name is used
 again. A line without its newline was never finished either: readers skip it, and the next writer cuts it off.
+
+Shards that are to take the place of a collection's are numbered from the next multiple of RANGE, so that both lie in
+one folder until the manifest changes. Those that take long to make are listed in STAGED until then.
 """
 
 import json
@@ -20,6 +23,8 @@ from cache.seal import seal, unseal
 from cache.shard import Entry
 
 MANIFEST = "manifest.jsonl"
+STAGED = "staged.jsonl.tmp"  # like all temporary files, `cache gc` removes it
+RANGE = 100_000  # shards have 64 MB, so this is more than there are
 _SHARD = re.compile(r"\d{5,}\.h5")
 
 
@@ -33,12 +38,17 @@ def shard_number(entry: Entry) -> int:
     return int(entry.shard.removesuffix(".h5"))
 
 
-def read_manifest(folder: Path) -> tuple[list[Entry], int, list[str]]:
+def first_number(entries: Sequence[Entry]) -> int:
+    """The number that the first of a collection's shards has, unless it was dropped."""
+    return shard_number(entries[0]) // RANGE * RANGE if entries else 0
+
+
+def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[list[Entry], int, list[str]]:
     """The entries of a manifest, the byte at which its last complete line ends, and what is damaged in it.
 
     Damaged lines are left out of the entries. A manifest that does not exist is empty. DptrError if it cannot be read.
     """
-    path = folder / MANIFEST
+    path = folder / name
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -68,9 +78,9 @@ def write_manifest(folder: Path, entries: Sequence[Entry]) -> int:
     return len(text)
 
 
-def append_line(folder: Path, end: int, entry: Entry) -> int:
-    """Write a line at `end`, where the last complete one ends; returns where the new one ends."""
-    path, data = folder / MANIFEST, _line(entry).encode()
+def append_line(path: Path, end: int, entry: Entry) -> int:
+    """Write a line to the manifest `path` at `end`, where the last one ends; returns where the new one ends."""
+    data = _line(entry).encode()
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -85,17 +95,18 @@ def append_line(folder: Path, end: int, entry: Entry) -> int:
         finally:
             os.close(descriptor)
         if not end:  # the file may be new
-            sync_folder(folder)
+            sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     return end + len(data)
 
 
 def unlisted(folder: Path) -> list[Path]:
-    """Files that a writer left unfinished or dropped: temporary ones, and shards that no line names."""
+    """Files that a writer left unfinished or dropped: temporary ones, then shards that no line names."""
     listed = {e.shard for e in read_manifest(folder)[0]}
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [p for p in found if p.name.endswith(".tmp") or (_SHARD.fullmatch(p.name) and p.name not in listed)]
+    shards = [p for p in found if _SHARD.fullmatch(p.name) and p.name not in listed]
+    return [p for p in found if p.name.endswith(".tmp")] + shards
 
 
 def _last(entries: Sequence[Entry]) -> int:

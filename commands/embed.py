@@ -68,6 +68,10 @@ def embed_text(
     max_length: Annotated[
         int, typer.Option(min=1, help="Maximum length of a label, in characters.", rich_help_panel=DATA)
     ] = MAX_LENGTH,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Make the corpus what the sources are now; others go.", rich_help_panel=DATA),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
@@ -83,10 +87,11 @@ def embed_text(
     from pipeline.embed_text import embed_text as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, labels, corpus, say)
+    done = embed(cache, encoder, labels, corpus, say, replace)
     rate = f" ({done.new_memories / done.seconds:,.0f} words/s)" if done.new_memories else ""
+    removed = f", {done.removed_labels:,} removed (their memories stay cached)" if replace else ""
     text = (
-        f"corpus '{corpus}': {done.new_labels:,} labels added; {done.new_memories:,} memories encoded in "
+        f"corpus '{corpus}': {done.new_labels:,} labels added{removed}; {done.new_memories:,} memories encoded in "
         f"{done.seconds:.1f} s{rate}, {done.known_memories:,} already cached"
     )
     losses = "".join(f"\n  dropped: {count:,} {reason}" for reason, count in done.dropped.items())
@@ -122,6 +127,10 @@ def embed_images(
             rich_help_panel=DATA,
         ),
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Make the bank what the sources are now; others go.", rich_help_panel=DATA),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
@@ -141,9 +150,10 @@ def embed_images(
     from pipeline.embed_images import embed_images as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index, max_text_score)
+    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index, max_text_score, replace)
+    removed = f"{done.removed:,} removed, " if replace else ""
     text = (
-        f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, "
+        f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {removed}"
         f"{done.known:,} known (in the bank, or given twice), "
         f"{len(done.skipped):,} skipped; {done.shape[0]} x {done.shape[1]} features each; "
         f"{done.index}, brought up to date in {done.index_seconds:.1f} s"

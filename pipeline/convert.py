@@ -7,7 +7,6 @@ the same tokens as open_clip's own.
 from typing import Any
 
 import torch
-from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -16,7 +15,8 @@ from cache.space import Space
 from models.image_encoder import Convolution, ImageEncoder, Pair, VisionConfig
 from pipeline.encoder import Encoder, space_encoder
 from pipeline.shipped.word_vit import WordReader
-from pipeline.towers.image import Visual, visual_tower
+from pipeline.towers.grids import has_class_token
+from pipeline.towers.image import Visual
 
 AGREE = 1e-3  # largest difference allowed from a value of open_clip's tokens, as a share of the largest value
 
@@ -42,13 +42,11 @@ def convert(encoder: Encoder) -> ImageEncoder:
     visual, model = encoder.model.visual, encoder.fingerprint.model
     preprocess = encoder.preprocess_config
     look = {"mean": tuple(preprocess.mean), "std": tuple(preprocess.std), "size": tuple(preprocess.input_size[1:])}
-    left = {name: tensor.detach().clone() for name, tensor in visual.state_dict().items()}
-    if isinstance(visual, VisionTransformer):
-        config, weights = _open_clip(visual, left, look)
-    elif isinstance(visual, TimmModel):
-        config, weights = _timm(visual, left, look)
-    else:
+    if not has_class_token(visual):
         raise WrongUse(f"{model} has no vision transformer with a class token: fine-tune with --encoder vit.")
+    left = {name: tensor.detach().clone() for name, tensor in visual.state_dict().items()}
+    known = _open_clip if isinstance(visual, VisionTransformer) else _timm
+    config, weights = known(visual, left, look)
     if left:
         raise WrongUse(
             f"the image tower of {model} has parts that dptr does not know ({', '.join(list(left)[:3])}): "
@@ -57,7 +55,7 @@ def convert(encoder: Encoder) -> ImageEncoder:
     tower = ImageEncoder(config).eval()
     tower.load_state_dict(weights)
     picture = torch.randn(1, 3, *config.image_size, generator=torch.Generator().manual_seed(0))
-    theirs_at_work = Visual(visual_tower(visual, model), preprocess, torch.device("cpu"), torch.float32)
+    theirs_at_work = Visual(visual, preprocess, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
         ours, theirs = tower(picture), theirs_at_work(picture)
     if ours.shape != theirs.shape or not bool((ours - theirs).abs().max() < AGREE * theirs.abs().max()):

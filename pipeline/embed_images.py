@@ -13,10 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cache.bank import picture_key
 from cache.errors import DptrError
 from cache.index_file import Facts
+from cache.keys import key_bytes
+from cache.replacement import Unwanted, replace_pictures
 from pipeline.encoder import Encoder
-from pipeline.picture_shards import Tally, Unwanted, embed_into
+from pipeline.picture_shards import Tally, decoded_alike, embed_into
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
 from pipeline.text_score import TextScore
 
@@ -30,6 +33,7 @@ class ImageSummary:
     read: int
     new: int  # encoded now
     known: int  # already in the bank, or a repeat within the sources
+    removed: int  # of the bank, because it was replaced
     skipped: dict[str, str]  # could not be decoded: name to reason
     shape: list[int]  # (T, E) of one picture
     bytes: int  # of features written
@@ -50,8 +54,11 @@ def embed_images(
     say: Say,
     index: str = "auto",
     max_text_score: float | None = None,
+    replace: bool = False,
 ) -> ImageSummary:
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
+
+    With `replace` the bank becomes these pictures, in one step for readers; those that it has are not encoded again.
 
     `count` is how many to expect, None if unknown; `index` is one of `cache.index.KINDS`. Pictures with a higher
     `TextScore` than `max_text_score` are left out. Raises WrongUse for a kind of index that the bank is too small for
@@ -70,15 +77,25 @@ def embed_images(
         say_encoder(encoder, space, say)
         expected = f"{count:,} pictures, at most {size(planned)}" if count else "an unknown number of pictures"
         say(f"{expected}, {T} x {E} features each; {bank.rows:,} in the bank; {size(free)} free on the disk")
-        before, began, computed = bank.bytes, time.perf_counter(), encoder.visual.busy
+        target, alike = (bank.staged(decoded_alike) if replace else bank), decoded_alike(bank)
+        known, names = key_bytes(bank.keys()) if replace and alike else [], dict[bytes, str]()
+        photos = _noting(photos, names) if replace else photos
+        before, began, computed = target.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            embed_into(bank, encoder, progress, (T, E), tally, unwanted, thumbnails=True)
+            embed_into(target, encoder, progress, (T, E), tally, unwanted, True, known)
+        written, removed = target.bytes - before, 0
+        if replace:
+            removed, left_out = replace_pictures(bank, target, names, alike, unwanted)
+            tally.known, tally.skipped = tally.known - len(left_out), tally.skipped | left_out
         if not bank.rows:
             raise _none(tally, "pictures was kept")
-        bank.record_skipped(tally.skipped)
+        bank.record_skipped(tally.skipped, anew=replace)
         began_index = time.perf_counter()
         facts = bank.write_index(index)
-        looked_at, alike = bank.near_duplicates()
+        looked_at, duplicates = bank.near_duplicates()
+        table = space.neighbours(bank_name)
+        if table.entries and not table.fits(bank):
+            say(f"its table of neighbours is of other photographs now: run dptr neighbours CORPUS {bank_name}")
     now = time.perf_counter()
     seconds = now - began
     return ImageSummary(
@@ -87,16 +104,25 @@ def embed_images(
         read=tally.read,
         new=tally.read - tally.known - len(tally.skipped),
         known=tally.known,
+        removed=removed,
         skipped=tally.skipped,
         shape=[T, E],
-        bytes=bank.bytes - before,
+        bytes=written,
         seconds=round(seconds, 3),
         busy=round((encoder.visual.busy - computed) / seconds, 3),
         index=facts,
         index_seconds=round(now - began_index, 3),
         looked_at=looked_at,
-        alike=alike,
+        alike=duplicates,
     )
+
+
+def _noting(photos: Iterable[tuple[str, bytes]], names: dict[bytes, str]) -> Iterator[tuple[str, bytes]]:
+    """The same pictures; the first name of each goes to `names`, by its key."""
+    for name, data in photos:
+        if data:
+            names.setdefault(picture_key(data), name)
+        yield name, data
 
 
 def _with_text(encoder: Encoder, most: float) -> Unwanted:

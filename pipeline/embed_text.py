@@ -8,6 +8,7 @@ two and the table of the space's keys, however long the source is.
 """
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from cache.corpus import Corpus
 from cache.errors import DptrError
 from cache.keys import as_keys
 from cache.memories import Memories
-from cache.shard import SHARD_BYTES
+from cache.shard import SHARD_BYTES, Image
 from pipeline.commit import committing, shards
 from pipeline.encoder import Encoder
 from pipeline.labels import Labels, telling
@@ -39,6 +41,7 @@ class TextSummary:
     read: int  # lines of the sources
     labels: int  # distinct labels among them
     new_labels: int  # those that are new to the corpus
+    removed_labels: int  # of the corpus, because it was replaced
     new_memories: int  # encoded now
     known_memories: int  # found in the cache
     dropped: dict[str, int]  # lines lost, by reason
@@ -49,8 +52,12 @@ class TextSummary:
 
 
 @telling()
-def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, say: Say) -> TextSummary:
+def embed_text(
+    cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, say: Say, replace: bool = False
+) -> TextSummary:
     """Make sure that every label's memory is in the encoder's space and every label in the corpus.
+
+    With `replace` the corpus becomes these labels, in one step for readers. Memories of others stay in the space.
 
     Raises DptrError when the sources hold no usable word, when the disk is too small, when another process is writing
     the space, or when a write fails; committed shards stay.
@@ -74,16 +81,20 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
         before, began = memories.bytes, time.perf_counter()
         _embed(encoder, memories, prompts, new)
         seconds = time.perf_counter() - began
-        fresh = corpus.rows
-        for part in shards(prompts.pointers(corpus), lambda pointer: len(pointer[0]) + 32, CORPUS_BYTES):
-            names, keys, counts = zip(*part, strict=True)
-            corpus.add(names, as_keys(keys), counts)
+        had, held = corpus.rows, prompts.hold(corpus)
+        images = _corpus_shards(corpus, prompts.pointers(held=replace))
+        if replace:
+            corpus.become(images)
+        else:
+            for image in images:
+                corpus.commit(image)
     return TextSummary(
         space=space.name,
         corpus=corpus_name,
         read=labels.read,
         labels=prompts.labels,
-        new_labels=corpus.rows - fresh,
+        new_labels=prompts.labels - held,
+        removed_labels=had - held if replace else 0,
         new_memories=new,
         known_memories=len(prompts) - new,
         dropped=dict(labels.dropped + prompts.dropped),
@@ -92,6 +103,12 @@ def embed_text(cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, 
         seconds=round(seconds, 3),
         busy=round((encoder.text.replicas.busy - computed) / (time.perf_counter() - started), 3),
     )
+
+
+def _corpus_shards(corpus: Corpus, pointers: Iterator[tuple[str, bytes, int]]) -> Iterator[Image]:
+    for part in shards(pointers, lambda pointer: len(pointer[0]) + 32, CORPUS_BYTES):
+        names, keys, counts = zip(*part, strict=True)
+        yield corpus.shard_of(names, as_keys(keys), counts)
 
 
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:

@@ -23,6 +23,7 @@ from models.device import choose_devices, choose_precision
 from pipeline.prompt import PROMPT, Prompt
 from pipeline.tokenizer import Characters, tokenizer_of
 from pipeline.towers.causal_text import CausalTower, Done, is_causal
+from pipeline.towers.grids import said_of_tokens
 from pipeline.towers.image import Visual, visual_tower
 from pipeline.towers.plain_text import PlainTower
 from pipeline.towers.replicas import Replicas
@@ -81,7 +82,8 @@ class Encoder:
             tokenizer=tokens.name,
             prompt=prompt,
             layout=layout,
-            preprocess=_plain({**asdict(self.preprocess_config), "jpeg": "at the least scale that is large enough"}),
+            preprocess=_plain({**asdict(self.preprocess_config), "jpeg": "at the least scale that is large enough"})
+            | said_of_tokens(self.model.visual),
             compute=self.precision,
         )
         self.states_width = text_width(self.tower)  # D
@@ -164,6 +166,7 @@ class Encoder:
     def image_tokens(self, pictures: Tensor) -> NDArray[np.float16]:
         """All tokens of pictures after the final norm and the projection, class token first: (B, T, E).
 
+        In a tower without one the pooled feature takes its place, see `pipeline.towers.grids`.
         Pictures are pixels (B, 3, H, W) uint8, or floats already normalised. Raises WrongUse if the image tower cannot
         give its tokens.
         """

@@ -7,7 +7,7 @@ between them.
 
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,6 +21,7 @@ from torch import Tensor
 from cache.bank import Bank, picture_key
 from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
+from cache.replacement import Unwanted
 from cache.shard import SHARD_BYTES
 from pipeline.commit import committing
 from pipeline.unfinished import Unfinished
@@ -29,7 +30,6 @@ from sources.pictures import DECODING, thumbnail
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more overflow a CPU's caches, fewer leave a GPU idle
 L = TypeVar("L")
-Unwanted = Callable[[NDArray[np.float16]], Sequence[str]]  # for pictures' tokens (n, T, E), why not to keep each, or ""
 
 
 @dataclass
@@ -71,18 +71,19 @@ def embed_into(
     tally: Tally,
     unwanted: Unwanted | None = None,
     thumbnails: bool = False,
+    known: Iterable[bytes] = (),
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank does not have yet; each gives (T, E) = `shape` values.
 
-    A shard holds whole batches, without what is `unwanted`, and `thumbnails` if asked for. DptrError if the bank's
-    pictures were decoded differently.
+    A shard holds whole batches, without what is `unwanted`, and `thumbnails` if asked for. Pictures with a `known` key
+    are taken for the bank's. DptrError if the bank's pictures were decoded differently.
     """
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
-    unfinished = Unfinished(bank.folder, most // size)
+    unfinished, seen = Unfinished(bank.folder, most // size), {*known, *key_bytes(bank.keys())}
     with (
-        closing(ahead(_batches(_decoded(tower, bank, photos, tally, 4 * size, thumbnails), size), 1)) as pictures,
+        closing(ahead(_batches(_decoded(tower, seen, photos, tally, 4 * size, thumbnails), size), 1)) as pictures,
         closing(unfinished.through(tower.encoded, _stacked(pictures), _name)) as encoded,
         committing(bank) as commit,
     ):
@@ -101,10 +102,17 @@ def embed_into(
     unfinished.forget()
 
 
+def decoded_alike(bank: Bank) -> bool:
+    """Whether the bank's pictures were decoded as they are now.
+
+    The bank, not the space, records that, since words do not depend on it.
+    """
+    return not bank.entries or bank.decoding() == DECODING
+
+
 def _check_decoding(bank: Bank) -> None:
-    """The bank, not the space, records how pictures were decoded, since words do not depend on it."""
-    if bank.entries and (before := bank.decoding()) != DECODING:
-        then, option = before or "not recorded", {"banks": "--drop-bank", "crops": "--drop-crops"}
+    if not decoded_alike(bank):
+        then, option = bank.decoding() or "not recorded", {"banks": "--drop-bank", "crops": "--drop-crops"}
         raise DptrError(
             f"the pictures in {bank.folder} were decoded differently from now (then: {then}; now: {DECODING}): drop "
             f"them with dptr cache gc {option[bank.folder.parent.name]} {bank.name}, and run this command again."
@@ -127,10 +135,9 @@ def _name(batch: list[Picture]) -> bytes:
 
 
 def _decoded(
-    tower: Tower, bank: Bank, photos: Iterable[tuple[str, bytes]], tally: Tally, most: int, thumbnails: bool
+    tower: Tower, seen: set[bytes], photos: Iterable[tuple[str, bytes]], tally: Tally, most: int, thumbnails: bool
 ) -> Iterator[Picture]:
-    """Pictures not yet in the bank, in order; decoding runs in threads, up to `most` pictures ahead."""
-    seen = set(key_bytes(bank.keys()))
+    """Pictures whose keys are not `seen`, in order; decoding runs in threads, up to `most` pictures ahead."""
     broken: dict[bytes, str] = {}
 
     def found() -> Iterator[tuple[str, bytes, bytes | None]]:

@@ -72,14 +72,19 @@ class Prompts:
             found = memories.find(as_keys([key for key, _ in page]))
             yield from (row for row, number in zip(page, found, strict=True) if number < 0)
 
-    def pointers(self, corpus: Corpus) -> Iterator[tuple[str, bytes, int]]:
-        """(label, key, occurrences) of labels that are not in the corpus."""
+    def hold(self, corpus: Corpus) -> int:
+        """Note which labels the corpus has, for `pointers`; returns how many."""
         for labels in corpus.label_shards():
-            hold = "INSERT INTO held SELECT number FROM labels WHERE label = ?"
+            hold = "INSERT INTO held SELECT number FROM pointers JOIN labels USING (number) WHERE label = ?"
             self._database.executemany(hold, ((label,) for label in labels))
+        ((count,),) = self._database.execute("SELECT count(*) FROM held")
+        return int(count)
+
+    def pointers(self, held: bool) -> Iterator[tuple[str, bytes, int]]:
+        """(label, key, occurrences) of all labels, or of those that are not held."""
         return self._database.execute(
             "SELECT label, key, count FROM pointers JOIN labels USING (number) "
-            "WHERE number NOT IN (SELECT number FROM held) ORDER BY number"
+            f"WHERE {held:d} OR number NOT IN (SELECT number FROM held) ORDER BY number"
         )
 
     def _add(self, page: list[tuple[int, str, int]]) -> None:

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import WrongUse
+from sources.files import files_below
+from sources.parquet import check_parquet
 
 
 def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
     """A dataset by name or folder, streamed or with random access; `name:configuration` chooses a configuration.
 
-    Raises WrongUse if no dataset of that name can be loaded.
+    Raises WrongUse if no dataset of that name can be loaded, DptrError for a Parquet file that would fill the memory.
     """
+    for file in _parquet(Path(name)):
+        check_parquet(file)
     print(f"looking for a dataset called '{name}' ...", file=sys.stderr)  # offline, it takes half a minute to fail
     import datasets
 
@@ -27,3 +31,8 @@ def load_dataset(name: str, split: str, streaming: bool = True) -> Any:
         first_line = str(error).strip().split("\n")[0]
         known = "dptr does not know the kind of" if Path(path).exists() else "there is no file or folder"
         raise WrongUse(f"{known} '{name}', and `datasets` cannot load it (split '{split}'): {first_line}") from error
+
+
+def _parquet(path: Path) -> list[Path]:
+    files = files_below(path) if path.is_dir() else [path] * path.is_file()
+    return [file for file in files if file.suffix == ".parquet"]

@@ -16,7 +16,7 @@ from cache.errors import DptrError
 from cache.report import printable
 from sources.files import LARGEST
 from sources.lines import Unquoted, json_lines, lines, sampled
-from sources.missing import NoText, whole
+from sources.missing import UNLABELLED, NoText, whole
 
 USUAL_LISTS = ("labels.tsv", "labels.json", "metadata.csv", "metadata.jsonl", "gt.txt", "labels.txt", "labels.csv")
 ENDINGS = {".tsv", ".txt", ".csv", ".json", ".jsonl", ".lst"}
@@ -160,7 +160,7 @@ def _column(names: list[str], usual: tuple[str, ...]) -> int | None:
 
 def _text(label: Any, file: Path) -> str:
     if label is None:
-        return ""
+        return NoText(UNLABELLED)
     if isinstance(label, str | int | float):
         return whole(str(label))
     raise DptrError(f"{file} has labels that are not text but {type(label).__name__}: each picture has one word.")

@@ -17,6 +17,7 @@ from sources.files import files_below, read_picture
 from sources.hub import load_dataset
 from sources.label_files import ENDINGS, USUAL_LISTS, labelled_files, list_in
 from sources.lmdbs import is_lmdb, lmdb_key, lmdb_labels, lmdb_picture, lmdb_samples
+from sources.missing import UNLABELLED, NoText
 from sources.photos import USUAL as PICTURES
 from sources.photos import picture_columns, picture_of
 from sources.tables import USUAL as LABELS
@@ -82,11 +83,11 @@ def _below(folder: Path) -> list[Labelled]:
 
 
 def _lmdb(path: Path, name: str) -> Labelled:
-    labels = list(lmdb_labels(path))
-    if not labels:
+    there, missing = lmdb_samples(path)
+    if not there:
         raise DptrError(f"the LMDB {path} has no samples (num-samples, image-000000001): it is not one of word images.")
-    picture, key = (lambda n: lmdb_picture(path, n + 1)), (lambda n: lmdb_key(n + 1))
-    return Labelled(name, labels, picture, key, missing=lmdb_samples(path)[1])
+    picture, key = (lambda n: lmdb_picture(path, there[n])), (lambda n: lmdb_key(there[n]))
+    return Labelled(name, list(lmdb_labels(path)), picture, key, missing=missing)
 
 
 def _listed(file: Path, name: str) -> Labelled:
@@ -104,7 +105,8 @@ def _dataset(source: str, split: str) -> Labelled:
             f"{', '.join(PICTURES)} and one of {', '.join(LABELS)}."
         )
     encoded = _undecoded(table, image)
-    return Labelled(source, [str(text or "") for text in table[label]], lambda n: picture_of(encoded[n][image]))
+    labels = [NoText(UNLABELLED) if text is None else str(text) for text in table[label]]
+    return Labelled(source, labels, lambda n: picture_of(encoded[n][image]))
 
 
 def _undecoded(table: Any, column: str) -> Any:

@@ -1,6 +1,7 @@
 """The field's LMDBs: `num-samples`, `image-%09d` (encoded picture) and `label-%09d` (UTF-8), numbered from 1."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from cache.errors import DptrError
 from cache.report import printable
 from sources.files import LARGEST, TOO_LARGE
-from sources.missing import NoPicture, NoText
+from sources.missing import UNLABELLED, NoPicture, NoText
+
+_KEY = re.compile(rb"(?:image|label)-(\d{9})")
 
 
 def is_lmdb(path: Path) -> bool:
@@ -16,34 +19,39 @@ def is_lmdb(path: Path) -> bool:
     return (path / "data.mdb").is_file()
 
 
-def lmdb_samples(path: Path) -> tuple[int, int]:
-    """The number of entries up to the last one that is there, and of those that the LMDB says it has beyond it."""
-    with _reading(path) as (transaction, said):
+def lmdb_samples(path: Path) -> tuple[Sequence[int], int]:
+    """The numbers of the entries, and how many more the LMDB says it has.
+
+    They are all numbers up to the last that is there, or, if the LMDB has too few keys for that, those that it has.
+    """
+    with _reading(path) as (transaction, keys):
+        said = _said(path, bytes(transaction.get(b"num-samples") or b"0"))
         last = min(said, max(_last(transaction, b"image-"), _last(transaction, b"label-")))
-        return last, said - last
+        there: Sequence[int] = range(1, last + 1)
+        if last > keys:
+            there = sorted(n for n in _numbers(transaction) if n <= last)
+        return there, said - len(there)
 
 
 def lmdb_labels(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """All labels in order: empty for an entry without one, NoText for one that is not in the encoding."""
-    samples, _ = lmdb_samples(path)
+    """All labels in the order of `lmdb_samples`: NoText for one that is missing or not in the encoding."""
+    there, _ = lmdb_samples(path)
     with _reading(path) as (transaction, _):
-        for number in range(1, samples + 1):
+        for number in there:
+            label = transaction.get(b"label-%09d" % number)
             try:
-                yield bytes(transaction.get(b"label-%09d" % number) or b"").decode(encoding)
+                yield NoText(UNLABELLED) if label is None else bytes(label).decode(encoding)
             except UnicodeDecodeError:
                 yield NoText(f"that are not {encoding.upper()}")
 
 
 def lmdb_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(key, encoded picture) in order: empty for an entry without one, and one NoPicture for all beyond the last."""
-    samples, missing = lmdb_samples(path)
-    for number in range(1, samples + 1):
+    """(key, encoded picture) in order: empty for an entry without one, and one NoPicture for all that are not there."""
+    there, missing = lmdb_samples(path)
+    for number in there:
         yield lmdb_key(number), lmdb_picture(path, number)
     if missing:
-        yield (
-            f"{lmdb_key(samples + 1)} and on",
-            NoPicture(f"the LMDB says that it has {missing:,} more, which are not there"),
-        )
+        yield "num-samples", NoPicture(f"the LMDB says that it has {missing:,} more pictures, which are not there")
 
 
 def lmdb_picture(path: Path, number: int) -> bytes:
@@ -65,7 +73,7 @@ _OPENED: dict[tuple[int, int], Any] = {}
 
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[Any, int]]:
-    """A transaction and the number of entries. DptrError if it cannot be read, or is cut off."""
+    """A transaction, and how many keys there are. DptrError if the LMDB cannot be read, or is cut off."""
     import lmdb
 
     try:
@@ -81,7 +89,7 @@ def _reading(path: Path) -> Iterator[tuple[Any, int]]:
                 )
             _OPENED[key] = opened
         with _OPENED[key].begin() as transaction:
-            yield transaction, _said(path, bytes(transaction.get(b"num-samples") or b"0"))
+            yield transaction, _OPENED[key].stat()["entries"]
     except lmdb.Error as error:
         raise DptrError(f"the LMDB {path} cannot be read: {error}.") from error
     except OSError as error:
@@ -97,11 +105,20 @@ def _said(path: Path, number: bytes) -> int:
 
 
 def _last(transaction: Any, prefix: bytes) -> int:
-    """The highest number of the keys that begin with `prefix`; 0 if there are none."""
+    """The highest number of the entries whose keys begin with `prefix`; 0 if there are none."""
     with transaction.cursor() as cursor:
-        beyond = cursor.set_range(prefix + b":")  # the character after 9
-        if not (cursor.prev() if beyond else cursor.last()):
-            return 0
-        key = bytes(cursor.key())
-    digits = key.removeprefix(prefix)
-    return int(digits) if key.startswith(prefix) and digits.isdigit() else 0
+        before = cursor.prev if cursor.set_range(prefix + b":") else cursor.last  # the character after 9
+        while before():
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                return 0
+            if found := _KEY.fullmatch(key):
+                return int(found[1])
+            before = cursor.prev  # another program's key
+    return 0
+
+
+def _numbers(transaction: Any) -> set[int]:
+    """The numbers of all entries, found by walking through the keys."""
+    with transaction.cursor() as cursor:
+        return {int(found[1]) for key in cursor.iternext(values=False) if (found := _KEY.fullmatch(bytes(key)))}

@@ -5,6 +5,8 @@ Whoever reads it sees an empty word or file, which everything here drops; whoeve
 
 from typing import Self
 
+UNLABELLED = "without a label"
+
 
 class _Missing:
     why: str

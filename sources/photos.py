@@ -52,7 +52,7 @@ def photo_count(source: str) -> int | None:
     """How many pictures a source has; None if that is unknown without reading it."""
     path = Path(source)
     if is_lmdb(path):
-        return lmdb_samples(path)[0]
+        return len(lmdb_samples(path)[0])
     if path.is_dir():
         files = files_below(path)
         tried = _tried(files)

@@ -19,9 +19,9 @@ from sources.hub import load_dataset
 from sources.lines import LONGEST_LINE, TOO_LONG, json_lines, lines, sampled
 from sources.lmdbs import is_lmdb, lmdb_labels, lmdb_samples
 from sources.missing import NoText, whole
+from sources.parquet import by_differences, rows_at_once
 from sources.tables import SAMPLE, Table, chosen_column, table_of, text_table
 
-BATCH_BYTES = 64 << 20  # of a Parquet file, in memory at a time
 csv.field_size_limit(LONGEST_LINE)
 
 
@@ -142,27 +142,29 @@ def _parquet(path: Path, how: Reading) -> Iterator[str]:
     try:
         with parquet.ParquetFile(path) as file:
             name = chosen_column(file.schema_arrow.names, how.column, path)
-            kind, size = file.schema_arrow.field(name).type, _bytes_of(file.metadata, name)
-            rows = max(1, min(65536, BATCH_BYTES * file.metadata.num_rows // max(1, size)))
-        text = [name] if pa.types.is_string(kind) or pa.types.is_binary(kind) else None
+            kind, metadata = file.schema_arrow.field(name).type, file.metadata
+        if pa.types.is_nested(kind):
+            raise WrongUse(f"{path} ({name}) holds {kind}, not text: choose another --column.")
+        groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+        chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
+        chunks = [chunk for chunk in chunks if chunk.path_in_schema == name]
         # as a dictionary, a long value that every row repeats is in memory once
-        with parquet.ParquetFile(path, read_dictionary=text) as file:
-            for batch in file.iter_batches(rows, columns=[name]):
-                column = batch.column(0)
-                if text:
-                    places, values = column.indices.to_pylist(), column.dictionary
-                    yield from (_text(None if n is None else values[n].as_py(), path, name) for n in places)
-                else:
-                    yield from (_text(value.as_py(), path, name) for value in column)
+        text = (pa.types.is_string(kind) or pa.types.is_binary(kind)) and not any(map(by_differences, chunks))
+        with (
+            path.open("rb") as headers,
+            parquet.ParquetFile(path, read_dictionary=[name] if text else None, buffer_size=1 << 20) as file,
+        ):
+            for number, chunk in enumerate(chunks):
+                rows = rows_at_once(headers, path, chunk, text)
+                for batch in file.iter_batches(rows, row_groups=[number], columns=[name]):
+                    column = batch.column(0)
+                    if text:
+                        places, values = column.indices.to_pylist(), column.dictionary
+                        yield from (_text(None if n is None else values[n].as_py(), path, name) for n in places)
+                    else:
+                        yield from (_text(value.as_py(), path, name) for value in column)
     except pa.ArrowInvalid as error:
         raise DptrError(f"{path} is not a Parquet file: {error}.") from error
-
-
-def _bytes_of(metadata: Any, name: str) -> int:
-    """How many bytes a column of a Parquet file says it has once it is unpacked."""
-    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-    chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == name)
 
 
 READERS: dict[str, Callable[[Path, Reading], Iterator[str]]] = {

@@ -56,6 +56,7 @@ def tiny_models(tmp_path_factory):
     for name, config in {
         "tiny": TINY,
         "tiny-average": average,
+        "tiny-attends": {**TINY, "vision_cfg": {**TINY["vision_cfg"], "attentional_pool": True, "head_width": 64}},
         "tiny-quickgelu": {**TINY, "quick_gelu": True},
         "tiny-wide": {**TINY, "embed_dim": 32},
         "tiny-word": {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": [16, 64], "patch_size": [4, 8]}},

@@ -78,7 +78,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     charset, longest = recogniser.charset, recogniser.config.decoder.max_length
     sets = [one for part in material.train for one in part]
     weights = [w for part, w in zip(material.train, options.weight or [1.0] * len(sets), strict=False) for _ in part]
-    training, val = usable(sets, charset, longest), usable(material.val, charset, longest)
+    training, val = (usable(s, charset, longest, blank=options.blank) for s in (sets, material.val))
     val = val.evenly(options.eval_words)
     _check_readable(val)
     recogniser.to(device)

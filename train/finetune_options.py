@@ -38,6 +38,7 @@ class FinetuneOptions:
 
     weight: list[float] = option("Times an epoch sees each --train set, in their order (default: 1).", DATA, [])
     augment: float = option("Strength of random augmentation; 0 turns it off.", DATA, 1.0)
+    blank: bool = option("Use pictures with an empty label too, to teach that there is no text.", DATA, False)
     fonts: list[str] = option("Folder of fonts to draw with (default: all that are usual); repeatable.", DATA, [])
     behind: list[str] = option("Photographs to draw words on: folder, tar, LMDB, dataset; repeatable.", DATA, [])
     hard_words: float = option("Fraction of drawn pictures that show no listed word.", DATA, 0.3)

@@ -53,7 +53,7 @@ class Decoder(TextDecoder):
         frames = torch.full((B,), T, device=lengths.device)
         likely = logits.log_softmax(-1).transpose(0, 1)  # (T, B, head)
         total = F.ctc_loss(likely, targets[:, 1:][written], frames, lengths, BLANK, reduction="sum")
-        return total / lengths.sum()
+        return total / lengths.sum().clamp(min=1)  # a batch may be of blank pictures alone
 
     def predictions(self, targets: Tensor) -> Tensor:
         """As TextDecoder, but no frame predicts EOS."""

@@ -4,21 +4,19 @@ import copy
 from typing import Any
 
 import torch
-from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg
 from open_clip.transformer import VisionTransformer
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from cache.errors import WrongUse
 from pipeline.towers.block import Block, known_blocks
+from pipeline.towers.grids import grid_tokens, has_class_token, has_grid
 
 
 def visual_tower(visual: Any, model: str) -> Any:
-    """open_clip's image tower of `model`. WrongUse if it is not a vision transformer pooled at its class token."""
-    ours = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
-    if not ours and not (isinstance(visual, TimmModel) and _reads_its_class_token(visual.trunk)):
-        raise WrongUse(f"{model} has no vision transformer with a class token: choose another model.")
+    """open_clip's image tower of `model`. WrongUse if it has neither a class token nor a grid of features."""
+    if not has_class_token(visual) and not has_grid(visual):
+        raise WrongUse(f"{model} has an image tower without a grid of features: choose another model.")
     return visual
 
 
@@ -29,7 +27,7 @@ class Visual:
         """`tower` comes from `visual_tower`; `look` has the mean and standard deviation that it was trained with."""
         self._dtype = dtype
         self._blocks: list[Block] | None = None
-        if isinstance(tower, VisionTransformer) and known_blocks(tower.transformer):
+        if isinstance(tower, VisionTransformer) and has_class_token(tower) and known_blocks(tower.transformer):
             self._blocks = [Block(b, device, dtype) for b in tower.transformer.resblocks]
         self._tower = copy.deepcopy(tower).to(device, dtype)
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (look.mean, look.std))
@@ -43,7 +41,9 @@ class Visual:
         if x.dtype == torch.uint8:
             x = (x.float() / 255 - self._mean) / self._std
         x = x.to(self._dtype)
-        if isinstance(tower, VisionTransformer):
+        if not has_class_token(tower):
+            x = grid_tokens(tower, x)
+        elif isinstance(tower, VisionTransformer):
             x = tower._embeds(x)
             if self._blocks is None:
                 x = tower.transformer(x)
@@ -54,14 +54,3 @@ class Visual:
         else:
             x = tower.head(tower.trunk.forward_features(x))
         return torch.as_tensor(x)
-
-
-def _reads_its_class_token(trunk: Any) -> bool:
-    """Whether a timm tower pools by taking its first token, with nothing else before the projection."""
-    return (
-        isinstance(trunk, TimmVisionTransformer)
-        and trunk.global_pool == "token"
-        and trunk.num_prefix_tokens == 1
-        and isinstance(trunk.fc_norm, nn.Identity)
-        and isinstance(trunk.head, nn.Identity)
-    )

@@ -77,7 +77,7 @@ def test_files_that_were_never_finished_go_and_others_stay(cache):
     for name in ("00099.h5", "00100.h5.tmp", "manifest.jsonl.tmp", "notes.txt", "my.h5"):
         (memories / name).write_bytes(b"x")
     found = find_garbage(open_space(cache))
-    assert [p.name for p in found.files] == ["00099.h5", "00100.h5.tmp", "manifest.jsonl.tmp"]
+    assert [p.name for p in found.files] == ["00100.h5.tmp", "manifest.jsonl.tmp", "00099.h5"]
     assert found.bytes == 3
     remove(found)
     assert {"notes.txt", "my.h5"} <= {p.name for p in memories.iterdir()}

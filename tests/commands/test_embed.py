@@ -44,6 +44,17 @@ def test_embedding_again_embeds_nothing(work):
     assert summary["dropped"] == {"empty": 1, "longer than 25 characters": 1}
 
 
+def test_replacing_says_what_went(work):
+    (work / "corrected.txt").write_text("street\nexit\n")
+    for words, said in (("corrected.txt", "2 labels added, 0 removed"), ("words.txt", "301 labels added, 2 removed")):
+        done = run("embed-text", words, "--corpus", "list", "--replace", *SMALL, cwd=work)
+        assert f"corpus 'list': {said} (their memories stay cached); " in done.stdout
+    for photos, said in (("photos", "3 pictures added"), ("photos/1.png", "0 pictures added")):
+        done = run("embed-images", photos, "--bank", "list", "--replace", *SMALL, cwd=work)
+        assert f"bank 'list': {said} in " in done.stdout
+    assert " s, 2 removed, 1 known" in done.stdout
+
+
 def test_python_cli_does_what_dptr_does(work):
     one, other = (start("cache", "info", "--json", program=program, cwd=work) for program in (DPTR, CLI))
     assert (one.returncode, other.returncode) == (0, 0), other.stderr

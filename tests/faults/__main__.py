@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults import job, runs
+from tests.faults import job, replaced, runs
 
 MEMORY = Path("/dev/shm")  # no waiting for a disk: a killed process, unlike a machine, loses nothing unsynced on either
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--disks", type=int, default=8192, help="bytes between the sizes of disks that are too small")
     parser.add_argument("--mutations", type=int, default=20_000, help="damaged files")
     parser.add_argument("--sequences", type=int, default=300, help="sequences of everything")
+    parser.add_argument("--replaced", type=int, default=1, help="every so many system calls a replacement is disturbed")
     asked = parser.parse_args()
     happened = {}
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
@@ -35,6 +36,7 @@ def main() -> None:
             "disks": lambda folder: runs.full_disks(folder, encoder, asked.disks),
             "mutations": lambda folder: runs.mutations(folder, encoder, asked.mutations),
             "sequences": lambda folder: runs.sequences(folder, encoder, asked.sequences),
+            "replaced": lambda folder: replaced.replacements(folder, encoder, asked.replaced),
         }.items():
             if getattr(asked, name):
                 began = time.perf_counter()

@@ -39,7 +39,7 @@ from tests.conftest import TINY
 from tests.helpers.pictures import picture
 
 # whatever changes the disk, but for the temporary database, which is not of the cache
-SYSTEM_CALLS = ("open", "write", "fsync", "rename", "ftruncate", "unlink", "mkdir")
+SYSTEM_CALLS = ("open", "write", "fsync", "rename", "ftruncate", "unlink", "mkdir", "link")
 TABULATED = "two"  # the corpus that gets a table of neighbours
 PICTURES = [*((f"{n}.png", picture(n)) for n in range(7)), ("broken.png", b"no picture")]
 

@@ -10,7 +10,7 @@ from tests.helpers.forks import Forked
 @pytest.fixture(scope="module")
 def happened(tmp_path_factory):
     """In a process of its own, because it forks: with one thread, and no patches of other tests."""
-    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4"
+    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4 --replaced 17"
     folder = tmp_path_factory.mktemp("faults")
     done = Forked.module(folder, "tests.faults", *asked.split(), TQDM_DISABLE="1").wait()
     assert done.returncode == 0, done.stderr
@@ -37,6 +37,10 @@ def test_full_disk_loses_nothing(happened):
 def test_no_damage_goes_unnoticed(happened):
     assert happened["mutations"]["named by verify"] > 100
     assert happened["mutations"]["repaired and made again"] >= 2
+
+
+def test_what_is_replaced_is_the_old_or_the_new(happened):
+    assert min(happened["replaced"]["old"], happened["replaced"]["new"]) >= 2
 
 
 def test_any_sequence_ends_in_the_plain_cache(happened):

@@ -3,7 +3,7 @@
 import lmdb
 
 
-def write_lmdb(folder, labels, images=None, samples=None):
+def write_lmdb(folder, labels, images=None, samples=None, more=()):
     folder.mkdir()
     with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"num-samples", samples or str(len(labels)).encode())
@@ -12,3 +12,5 @@ def write_lmdb(folder, labels, images=None, samples=None):
                 transaction.put(b"label-%09d" % number, label if isinstance(label, bytes) else label.encode())
             if images:
                 transaction.put(b"image-%09d" % number, images[number - 1])
+        for key, value in dict(more).items():
+            transaction.put(key, value)

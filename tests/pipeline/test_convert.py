@@ -51,8 +51,9 @@ def test_batch_norms_of_a_stem_are_folded():
 
 
 def test_tower_of_another_kind_is_refused():
-    with pytest.raises(WrongUse, match="class token"):
-        convert(Encoder("tiny-average", "untrained:0", precision="fp32"))
+    for model in ("tiny-average", "tiny-attends"):
+        with pytest.raises(WrongUse, match="no vision transformer with a class token: fine-tune with --encoder vit"):
+            convert(Encoder(model, "untrained:0", precision="fp32"))
 
 
 def test_what_computes_otherwise_is_refused():

@@ -192,9 +192,6 @@ def test_frozen_crops_that_were_decoded_otherwise_are_not_used(encoder, tmp_path
 
 
 def test_tower_without_tokens_is_wrong_use(tiny_models, tmp_path, say):
-    from cache.errors import WrongUse
-    from pipeline.encoder import Encoder
-
-    with pytest.raises(WrongUse, match="no vision transformer"):
-        embed_images(tmp_path, Encoder("RN50", "untrained:0"), pictures([1]), 1, "noise", say)
+    with pytest.raises(WrongUse, match="tiny-attends has an image tower without a grid of features"):
+        embed_images(tmp_path, Encoder("tiny-attends", "untrained:0"), pictures([1]), 1, "noise", say)
     assert list(tmp_path.iterdir()) == []

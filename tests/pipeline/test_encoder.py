@@ -162,11 +162,6 @@ def test_weights_from_a_file_are_the_same_weights(encoder, tmp_path, suffix):
     assert weights_digest(loaded.model) == encoder.fingerprint.weights
 
 
-def test_tower_that_averages_its_tokens_is_refused(tiny_models):
-    with pytest.raises(WrongUse, match="no vision transformer with a class token"):
-        Encoder("tiny-average", "untrained:0", precision="fp32").image_shape()
-
-
 @pytest.mark.parametrize(
     ("model", "pretrained", "message"),
     [

@@ -36,7 +36,8 @@ def test_prompts_are_those_of_a_dictionary(texts, page, encoder, cache):
         assert prompts.bytes == sum(encoder.rows(i) * encoder.width * 2 for i in unique.values())
         space = open_space(cache)
         assert list(prompts.missing(space.memories)) == list(unique.items())
-        assert list(prompts.pointers(space.corpus("none"))) == [(n, key_of(ids[n]), counts[n]) for n in counts]
+        assert prompts.hold(space.corpus("none")) == 0
+        assert list(prompts.pointers(held=False)) == [(n, key_of(ids[n]), counts[n]) for n in counts]
 
 
 def test_what_is_cached_is_not_missing_and_what_is_held_gets_no_pointer(tmp_path, encoder):
@@ -44,7 +45,9 @@ def test_what_is_cached_is_not_missing_and_what_is_held_gets_no_pointer(tmp_path
     prompts = Prompts(collect([*NEW, "EXIT"]), encoder)
     space = open_space(tmp_path)
     assert [ids for _, ids in prompts.missing(space.memories)] == [encoder.prompt.ids(w) for w in ("new", "newer")]
-    assert [label for label, _, _ in prompts.pointers(space.corpus("words"))] == ["Street", "new", "NEW", "newer"]
+    assert prompts.hold(space.corpus("words")) == 3  # street, hello and EXIT
+    assert [label for label, _, _ in prompts.pointers(held=False)] == ["Street", "new", "NEW", "newer"]
+    assert len(list(prompts.pointers(held=True))) == 7
 
 
 def test_full_temporary_disk_is_one_sentence():

@@ -36,7 +36,7 @@ def test_encoder_that_computes_otherwise_is_refused(cache, monkeypatch):
 
 
 def test_tower_without_tokens_leaves_the_picture_out(tiny_models):
-    found = constants(Encoder("tiny-average", "untrained:0", precision="fp32"))
+    found = constants(Encoder("tiny-attends", "untrained:0", precision="fp32"))
     assert "selftest_states" in found
     assert "selftest_tokens" not in found
 

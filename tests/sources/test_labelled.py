@@ -7,6 +7,8 @@ import pytest
 from cache.errors import DptrError, WrongUse
 from models.charset import Charset
 from sources.labelled import labelled
+from sources.photos import photo_count, photos
+from sources.words import Reading, words
 from tests.helpers.lmdbs import write_lmdb
 from tests.helpers.pictures import picture
 from train.data.crops import usable
@@ -71,6 +73,7 @@ def test_dataset(tmp_path):
     table.to_parquet(tmp_path / "train.parquet")
     (one,) = labelled(str(tmp_path / "train.parquet"))
     check(one, ["a", "", "c"], [picture(n) for n in range(3)])
+    assert one.labels[1].why == "without a label"
     assert one.key(2) == "2"
     (one,) = labelled(str(tmp_path))
     assert one.labels == ["a", "", "c"]
@@ -96,6 +99,24 @@ def test_lmdb_that_claims_more_than_it_has(tmp_path):
     write_lmdb(tmp_path / "bad", ["a"], [picture(0)], samples=b"a\x1bbc")
     with pytest.raises(DptrError, match=r"has num-samples 'a\\x1bbc', which is no number"):
         labelled(str(tmp_path / "bad"))
+
+
+def test_lmdb_with_keys_of_others(tmp_path):
+    """A key far beyond the rest, which num-samples confirms, costs no billion empty labels; odd ones hide nothing."""
+    odd = {b"image-5": b"x", b"image-99": b"x", b"label-9999999999": b"x", b"label-x": b"x", b"zz": b"x"}
+    planted = {**odd, b"image-999999999": picture(2), b"label-999999999": b"far"}
+    for more, labels, missing in ((odd, ["a", "b"], 999_999_997), (planted, ["a", "b", "far"], 999_999_996)):
+        folder = tmp_path / f"{len(more)} keys"
+        write_lmdb(folder, ["a", "b"], [picture(0), picture(1)], samples=b"999999999", more=more)
+        (one,) = labelled(str(folder))
+        check(one, labels, [picture(n) for n in range(len(labels))])
+        assert one.missing == missing
+        assert photo_count(str(folder)) == len(labels)
+        *found, rest = photos(str(folder))
+        assert [data for _, data in found] == [picture(n) for n in range(len(labels))]
+        assert rest[1].why.startswith("the LMDB says that it has 999,999,99")
+        assert list(words(str(folder), Reading())) == labels
+    assert one.key(2) == "image-999999999"
 
 
 def test_labels_that_are_not_utf8_are_counted(tmp_path):

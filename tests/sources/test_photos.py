@@ -108,8 +108,8 @@ def test_lmdb_that_claims_more_than_it_has(tmp_path):
     *found, (rest, none) = photos(str(tmp_path / "set"))
     assert found == [("image-000000001", picture(1)), ("image-000000002", picture(2))]
     assert (rest, none.why) == (
-        "image-000000003 and on",
-        "the LMDB says that it has 999,999,998 more, which are not there",
+        "num-samples",
+        "the LMDB says that it has 999,999,998 more pictures, which are not there",
     )
     assert photo_count(str(tmp_path / "set")) == 2
 

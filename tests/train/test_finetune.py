@@ -27,7 +27,6 @@ from train.reading.result import table
 from train.run import load_recogniser, load_run, pretrained_config
 from train.start import build
 
-
 VAL = [drawn_set(NUMBERS[:45:7], "val")]
 
 

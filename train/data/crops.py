@@ -13,7 +13,7 @@ from cache.report import counts
 from models.charset import Charset
 from sources.cleaning import clean, clean_unicode
 from sources.labelled import Labelled
-from sources.missing import NoText
+from sources.missing import UNLABELLED, NoText
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,16 @@ class Crops:
         return self.where(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
 
-def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True) -> Crops:
+def usable(
+    sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True, blank: bool = False
+) -> Crops:
     """The crops whose labels a decoder can write, as it would write them; the others are counted by reason.
 
     Whitespace is removed; if the charset has a space, single ones stay between words. With an ASCII charset, letters
     are folded to ASCII (NFKD), as is usual in the field, and the labels that this changes are counted; with any other
     they are kept. With `strict` off, labels with characters outside the charset are kept, because an evaluation counts
-    them as errors. Raises DptrError if no crop is usable.
+    them as errors. With `blank`, empty labels are used, but not those that are missing or become empty. Raises
+    DptrError if no crop is usable.
     """
     of: list[int] = []
     numbers: list[int] = []
@@ -72,8 +75,8 @@ def usable(sets: Sequence[Labelled], charset: Charset, max_length: int, strict: 
             label = charset.fold(label) if strict else label
             if isinstance(text, NoText):
                 dropped[text.why] += 1
-            elif not label:
-                dropped["without any ASCII character" if text.strip() else "without a label"] += 1
+            elif not label and (text.strip() or not blank):
+                dropped["without any ASCII character" if text.strip() else UNLABELLED] += 1
             elif len(label) > max_length:
                 dropped[f"longer than {max_length} characters"] += 1
             elif strict and not charset.holds(label):

@@ -93,16 +93,17 @@ def evaluate_crops(
 
     With the image tower of its space, a run that is only pre-trained reads them too.
 
-    Labels with characters that the run cannot write count as misread; labels that are too long for it and pictures that
-    cannot be decoded are left out and counted. Raises WrongUse for a run that does not exist, DptrError if no image is
-    usable.
+    Labels with characters that the run cannot write count as misread. Left out and counted are labels that are too long
+    for it, empty ones unless it was trained with `blank`, and pictures that cannot be decoded. Raises WrongUse for a
+    run that does not exist, DptrError if no image is usable.
     """
-    recogniser, _, step = zero_label_recogniser(run, tower) if tower else load_recogniser(run, checkpoint)
+    recogniser, config, step = zero_label_recogniser(run, tower) if tower else load_recogniser(run, checkpoint)
+    longest, blank = recogniser.config.decoder.max_length, getattr(config.options, "blank", False)
     target = choose_device(device)
     recogniser.to(target)
     results = []
     for one in sets:
-        crops = usable([one], recogniser.charset, recogniser.config.decoder.max_length, strict=False).evenly(limit)
+        crops = usable([one], recogniser.charset, longest, strict=False, blank=blank).evenly(limit)
         readings, broken = read_crops(recogniser, crops, target, "fp32", WORKERS)
         results.append(set_result(one.name, readings, crops.dropped + broken))
     return Evaluation(str(run), step, results)

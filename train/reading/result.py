@@ -10,7 +10,8 @@ from rapidfuzz.distance import Levenshtein
 from cache.report import columns, printable
 from train.reading.score import Score, score
 
-GROUPS = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)} | {"26 and more": range(26, 1 << 20)}
+FIVES = {f"{low}-{low + 4}": range(low, low + 5) for low in (1, 6, 11, 16, 21)}
+GROUPS = {"0": range(1), **FIVES, "26 and more": range(26, 1 << 20)}
 COLUMNS = ("words", "36", "62", "all", "char err", "1-NED")
 LEGEND = "36: letters and digits, ignoring case; 62: letters and digits, case-sensitive; all: every character"
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cache.errors import DptrError
 from models.charset import CHARACTERS_36, Charset
 from sources.labelled import Labelled
+from sources.missing import UNLABELLED, NoText
 from tests.helpers.pictures import picture
 from train.data.crop_batches import Pictures, load, schedule
 from train.data.crops import Crops, usable
@@ -34,6 +35,15 @@ def test_labels_are_cleaned_and_losses_counted():
     assert usable([a_set("a", labels)], Charset(CHARACTERS_36), 25, strict=False).labels == ["Man", "Cafe", "$4"]
     with pytest.raises(DptrError, match="no usable word image in a: 1 without a label, 1 without any ASCII character."):
         usable([a_set("a", ["", "汉"])], Charset(), 25)
+
+
+def test_empty_labels_are_used_if_asked_for():
+    """Not those that are missing, cannot be read, or have nothing that the charset writes."""
+    labels = ["a", "", "  ", "汉", NoText(UNLABELLED), NoText("that are not UTF-8")]
+    crops = usable([a_set("a", labels)], Charset(), 25, blank=True)
+    assert (crops.labels, crops.numbers.tolist()) == (["a", "", ""], [0, 1, 2])
+    assert crops.dropped == {"without any ASCII character": 1, "without a label": 1, "that are not UTF-8": 1}
+    assert usable([a_set("a", labels)], Charset(), 25).dropped["without a label"] == 3
 
 
 def test_spaces_stay_if_the_charset_has_one():
