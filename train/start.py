@@ -33,6 +33,8 @@ def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | N
         return saved.model.train(), init
     if options.permutations:
         shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
+    if tower and options.encoder_layers:
+        tower = _thinned(tower, options.encoder_layers)
     vision = tower.config if tower else _vit(options, shape)
     recogniser = Recogniser(RecogniserConfig(vision, shape, 0 if options.no_fmu else options.queries))
     if space and not options.other_space:
@@ -45,10 +47,18 @@ def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | N
     return recogniser, init
 
 
+def _thinned(tower: ImageEncoder, layers: int) -> ImageEncoder:
+    try:
+        return tower.thinned(layers)
+    except ValueError as error:
+        raise WrongUse(f"--encoder-layers {layers} leaves out none: {error}.") from None
+
+
 def _check_as_it_is(options: FinetuneOptions) -> None:
     """A fine-tuned run goes on as it is. Raise WrongUse for options that would change it."""
     changes = {
-        "--encoder vit": options.encoder == "vit", "--freeze": options.freeze, "--image-size": options.image_size,
+        "--encoder vit": options.encoder == "vit", "--encoder-layers": options.encoder_layers,
+        "--freeze": options.freeze, "--image-size": options.image_size,
         "--no-fmu": options.no_fmu, "--permutations": options.permutations, "--scratch": options.scratch,
     }  # fmt: skip
     if given := [flag for flag, value in changes.items() if value]:

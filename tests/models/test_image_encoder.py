@@ -1,5 +1,7 @@
 """The image tower: its shapes, how pictures get into it, and what another picture size changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,18 @@ def test_another_size_interpolates_positions_and_keeps_the_rest():
     assert one.resized((16, 32)) is one
     with pytest.raises(ValueError, match="smaller than one patch"):
         one.resized((2, 32))
+
+
+def test_a_thinner_tower_has_the_first_block_and_the_last_ones():
+    one = tower(replace(SMALL, layers=4))
+    thin = one.thinned(2)
+    pixels = torch.randn(2, 3, 16, 32)
+    del one.blocks[1:3]
+    assert thin.config == replace(SMALL, layers=2)
+    assert torch.equal(thin(pixels), one(pixels))
+    for layers in (0, 2, 3):
+        with pytest.raises(ValueError, match="the tower has 2 layers"):
+            thin.thinned(layers)
 
 
 def test_configuration_survives_json():

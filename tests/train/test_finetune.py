@@ -258,6 +258,7 @@ def test_checkpoint_that_does_not_fit_is_an_error(options, material, init, tmp_p
     [
         ({"encoder": "x"}, "--encoder must be clip or vit"),
         ({"encoder": "vit", "freeze": True}, "would keep the random weights"),
+        ({"freeze": True, "encoder_layers": 1}, "thins a tower that is then trained"),
         ({"freeze": True, "encoder_lr": 0.1}, "--encoder-lr has no effect"),
         ({"weight": [1.0, 2.0]}, "1 --train but 2 --weight"),
         ({"weight": [0.0]}, "at least one of them more than 0"),

@@ -31,6 +31,14 @@ def test_weights_come_from_the_pretrained_run_and_the_tower(options, material, i
     assert not torch.equal(scratch.decoder.head.weight, decoder.head.weight)
 
 
+def test_a_tower_can_be_thinned(options, material):
+    thin, _ = build(replace(options, encoder_layers=1), material.space, material.tower)
+    assert torch.equal(thin.encoder.stem[0].weight, material.tower.stem[0].weight)
+    assert (len(thin.encoder.blocks), len(material.tower.blocks)) == (1, 2)
+    with pytest.raises(WrongUse, match="--encoder-layers 2 leaves out none: the tower has 2 layers"):
+        build(replace(options, encoder_layers=2), material.space, material.tower)
+
+
 def test_learning_rates_are_apart(options, material):
     frozen, _ = build(replace(options, freeze=True), material.space, material.tower)
     assert not any(p.requires_grad for p in frozen.encoder.parameters())
@@ -116,6 +124,7 @@ def test_a_charset_that_makes_no_sense_is_refused(options, material, tmp_path):
         ({"encoder": "vit"}, "--encoder vit"),
         ({"freeze": True, "permutations": 2}, "--freeze and --permutations"),
         ({"image_size": "16x64"}, "--image-size"),
+        ({"encoder_layers": 1}, "--encoder-layers"),
         ({"no_fmu": True, "scratch": True}, "--no-fmu and --scratch"),
     ],
 )
