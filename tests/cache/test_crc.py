@@ -10,7 +10,7 @@ from cache.crc import joined
 
 
 @given(st.lists(st.integers(0, 70), min_size=1, max_size=40), st.sampled_from([1, 6, 128, 1024]), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_joined_is_the_crc_of_all_bytes(lengths, size, seed):
     pieces = [np.random.default_rng([seed, n]).bytes(length * size) for n, length in enumerate(lengths)]
     checks = np.array([zlib.crc32(piece) for piece in pieces], np.uint32)

@@ -25,7 +25,7 @@ from train.stopping import Stopped
 
 def short(cache: Path, out: Path) -> PretrainOptions:
     return PretrainOptions(
-        ["numbers"], out, cache=cache, bank="noise", bank_reader="streamed", depth=1, heads=2, batch=64, steps=33,
+        ["numbers"], out, cache=cache, bank="noise", bank_reader="streamed", depth=1, heads=2, batch=32, steps=33,
         eval_every=12, device="cpu", precision="fp32", lr=2e-3,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ seeds = st.integers(0, 2**31)
 
 
 @given(lengths, st.integers(1, 9), seeds, st.integers(0, 5), st.integers(1, 5))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_an_epoch_holds_every_word_once(lengths, batch, seed, number, window):
     plan = Plan(batch, seed)
     batches = epoch(lengths, plan, number, window=window)
@@ -47,7 +47,7 @@ def test_an_epoch_holds_every_word_once(lengths, batch, seed, number, window):
 
 
 @given(lengths, st.integers(1, 9), seeds, st.integers(1, 7))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_ranks_see_every_word_in_as_many_batches_of_the_same_sizes(lengths, batch, seed, ranks):
     shares = [epoch(lengths, Plan(batch, seed, rank, ranks), window=3) for rank in range(ranks)]
     assert len({tuple(map(len, share)) for share in shares}) == 1
@@ -58,7 +58,7 @@ def test_ranks_see_every_word_in_as_many_batches_of_the_same_sizes(lengths, batc
 
 
 @given(lengths, st.integers(1, 9), seeds, st.integers(1, 3), st.integers(1, 4), st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_an_epoch_begins_anywhere(lengths, batch, seed, ranks, window, data):
     plan = Plan(batch, seed, data.draw(st.integers(0, ranks - 1)), ranks)
     whole = epoch(lengths, plan, window=window)

@@ -58,13 +58,13 @@ def test_a_kind_says_that_it_needs_a_bank():
             assert [type(part) for part in perturbation(text, None).parts] == [kind]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(CALLS, min_size=1, max_size=4))
 def test_what_is_printed_is_read_again(calls):
     assert read(" + ".join(map(str, calls))) == calls
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=30)))
 def test_any_text_is_a_perturbation_or_wrong_use(text):
     try:
