@@ -22,11 +22,13 @@ def words_to_draw(source: str, cache: Path | None, split: str) -> list[str]:
     from sources.words import READERS, Reading, words
 
     if not Path(source).exists():
-        from cache.space import space_with, spaces
+        from cache.space import spaces
 
         folder = cache or Path(os.environ.get("DPTR_CACHE", DEFAULT_CACHE))
-        if any(source in space.corpora() for space in spaces(folder)):
-            return space_with(folder, None, [source], [], say).existing_corpus(source).labels()
+        if found := [space.corpus(source).labels() for space in spaces(folder) if source in space.corpora()]:
+            if any(set(labels) != set(found[0]) for labels in found):
+                raise WrongUse(f"corpus '{source}' differs between the spaces of {folder}: name the file of its words.")
+            return found[0]
         if "/" not in source and Path(source).suffix not in READERS:
             have = ", ".join(sorted({name for space in spaces(folder) for name in space.corpora()})) or "no corpora"
             raise WrongUse(f"there is no file '{source}', and no such corpus in {folder}, which has {have}.")

@@ -15,7 +15,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("DPTR_CACHE", None)
 # models here are so small that threads cost more than they compute, ten times as much where cores are shared
 os.environ["OMP_NUM_THREADS"] = "1"
-settings.register_profile("dptr", deadline=None, max_examples=50)  # how long an example takes says more of the machine than of the code
+settings.register_profile(
+    "dptr", deadline=None, max_examples=50
+)  # how long an example takes says more of the machine than of the code
 settings.load_profile("dptr")
 # files that take longest come first, so that the processes that share the files end together
 LONG = (

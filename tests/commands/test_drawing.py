@@ -2,9 +2,16 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
+from cache.errors import WrongUse
+from cache.space import spaces
+from commands.drawing import words_to_draw
+from pipeline.embed_text import embed_text
+from pipeline.encoder import Encoder
+from pipeline.labels import collect
 from tests.helpers.commands import run
 from tests.helpers.drawing import font_folder
 from tests.helpers.pictures import drawn, picture
@@ -49,6 +56,18 @@ def test_words_of_a_corpus_are_drawn(work, tmp_path):
     done = finetune(work, tmp_path / "run", "numbers", "--fonts", "fonts", "--hard-words", 0)
     assert done.returncode == 0, done.stderr
     assert "drawn:numbers: 900 words to draw, 0% of them hard ones, in 1 fonts, on plain colours" in done.stderr
+
+
+def test_a_corpus_that_is_the_same_in_two_spaces_is_one(cache, tmp_path):
+    (space,) = spaces(cache)
+    for name in ("one", "two"):
+        shutil.copytree(space.folder, tmp_path / "both" / name)
+    assert words_to_draw("numbers", tmp_path / "both", "train") == [str(n) for n in range(900)]
+    for number in (1, 2):
+        wide = Encoder("tiny", f"untrained:{number}", precision="fp32")
+        embed_text(tmp_path / "other", wide, collect(["a", str(number)]), "numbers", print)
+    with pytest.raises(WrongUse, match="corpus 'numbers' differs between the spaces of .*: name the file of its words"):
+        words_to_draw("numbers", tmp_path / "other", "train")
 
 
 @pytest.mark.parametrize(
