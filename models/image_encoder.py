@@ -18,6 +18,7 @@ from models.gather import Gather
 
 Pair = tuple[int, int]  # rows, columns
 MEAN_STD = (0.5, 0.5, 0.5)
+TALL = 2.0  # height over width from which a picture can be turned: a letter alone is seldom so thin
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class VisionConfig:
     query_layers: int = 0
     mean: tuple[float, ...] = MEAN_STD
     std: tuple[float, ...] = MEAN_STD
+    turn_tall: bool = False  # pictures that are TALL are turned a quarter to the left before they are stretched
 
     @property
     def width(self) -> int:
@@ -211,10 +213,12 @@ class ImageEncoder(nn.Module):
         return other
 
 
-def stretched(picture: Any, image_size: Sequence[int]) -> Tensor:
+def stretched(picture: Any, image_size: Sequence[int], turn_tall: bool = False) -> Tensor:
     """A PIL picture stretched to exactly (H, W) whatever its shape, as recognisers see words: (3, H, W) uint8."""
     from PIL import Image
 
     height, width = image_size
+    if turn_tall and picture.height >= TALL * picture.width:
+        picture = picture.transpose(Image.Transpose.ROTATE_90)
     small = picture.resize((width, height), Image.Resampling.BICUBIC)
     return torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from cache.errors import DptrError, WrongUse
 from cache.space import Space
 from models.device import choose_device, rates_said, upload
-from models.image_encoder import ImageEncoder, Pair
+from models.image_encoder import ImageEncoder
 from models.new_charset import carried
 from models.recogniser import Recogniser, RecogniserConfig, groups
 from sources.ahead import ahead
@@ -131,9 +131,10 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings)
 
     try:
-        size = recogniser.config.vision.image_size
+        vision = recogniser.config.vision
+        made = Pictures(training, vision.image_size, options.augment, options.seed, vision.turn_tall)
         progress = loop.train(
-            lambda start: _batches(options, material, training, weights, plan, size, workers, broken, start),
+            lambda start: _batches(options, material, training, weights, plan, made, workers, broken, start),
             loss,
             evaluate,
         )
@@ -175,7 +176,7 @@ def _batches(
     training: Crops,
     weights: list[float],
     plan: Plan,
-    image_size: Pair,
+    pictures: Pictures,
     workers: int,
     broken: dict[int, str],
     start: int,
@@ -186,7 +187,7 @@ def _batches(
     if material.tokens:
         made = ahead(material.tokens.batches(training, numbers, start))
     else:
-        made = load(Pictures(training, image_size, options.augment, options.seed), numbers, workers, start)
+        made = load(pictures, numbers, workers, start)
     for batch in made:
         broken |= batch.broken
         if len(batch):

@@ -65,6 +65,9 @@ class FinetuneOptions:
     )
     freeze: bool = option("Freeze the encoder: its tokens are cached once, and training never runs it.", MODEL, False)
     image_size: str | None = option("Size of input pictures, such as 32x128 (default: the tower's).", MODEL, None)
+    turn_tall: bool = option(
+        "Turn pictures twice as tall as wide, or taller, a quarter to the left.", MODEL, False, flag="--turn-tall"
+    )
     queries: int = option("Number of learned queries in the FMU.", MODEL, 26)
     no_fmu: bool = option(
         "Leave out the FMU: the decoder reads image tokens directly.", MODEL, False, flag="--no-fmu/--fmu"
@@ -113,6 +116,10 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse(f"--hard-words must be from 0 to below 1, not {options.hard_words:g}.")
     if options.encoder_layers and (options.freeze or options.encoder == "vit"):
         raise WrongUse("--encoder-layers thins a tower that is then trained: leave out --freeze and --encoder vit.")
+    if options.freeze and options.turn_tall:
+        raise WrongUse(
+            "--freeze takes tokens of pictures as they are, so --turn-tall has no effect: give only one of them."
+        )
     if options.freeze and options.encoder_lr:
         raise WrongUse("--freeze does not train the encoder, so --encoder-lr has no effect: give only one of them.")
     if options.weight and len(options.weight) != len(options.train):

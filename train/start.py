@@ -29,13 +29,16 @@ def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | N
     shape = replace(decoder.config, characters=wanted)
     if isinstance(saved.model, Recogniser):
         _check_as_it_is(options)
-        saved.model.decoder, saved.model.config = decoder, replace(saved.model.config, decoder=shape)
+        vision = saved.model.config.vision
+        vision = replace(vision, turn_tall=vision.turn_tall or options.turn_tall)
+        saved.model.decoder, saved.model.config = decoder, replace(saved.model.config, decoder=shape, vision=vision)
         return saved.model.train(), init
     if options.permutations:
         shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
     if tower and options.encoder_layers:
         tower = _thinned(tower, options.encoder_layers)
     vision = tower.config if tower else _vit(options, shape)
+    vision = replace(vision, turn_tall=options.turn_tall)
     recogniser = Recogniser(RecogniserConfig(vision, shape, 0 if options.no_fmu else options.queries))
     if space and not options.other_space:
         init.check_space(space)

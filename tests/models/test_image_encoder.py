@@ -99,6 +99,15 @@ def test_everything_is_initialised():
         assert a.abs().max() <= 1, name
 
 
+def test_tall_pictures_are_turned_to_the_left_if_asked():
+    pixels = np.arange(40, dtype=np.uint8).reshape(10, 4, 1).repeat(3, 2)
+    tall = Image.fromarray(pixels)
+    turned = stretched(tall, (4, 10), turn_tall=True)
+    assert torch.equal(turned, torch.from_numpy(np.rot90(pixels).copy()).permute(2, 0, 1))
+    short = tall.crop((0, 0, 4, 7))
+    assert torch.equal(stretched(short, (4, 10), turn_tall=True), stretched(short, (4, 10)))
+
+
 def test_pictures_are_stretched_whatever_their_shape():
     pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
     made = stretched(Image.fromarray(pixels), (8, 32))

@@ -1,15 +1,23 @@
 """What fine-tuning starts from: weights of the pre-trained run and the tower, or a recogniser that goes on."""
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from cache.errors import WrongUse
+from models.charset import Charset
 from sources.labelled import Labelled
 from tests.helpers.pictures import NUMBERS, drawn, drawn_set
+from train.data.crop_batches import Pictures
+from train.data.crops import usable
+from train.export import export
 from train.finetune import Material, finetune
+from train.reading.evaluate import evaluate_crops
+from train.reading.read import read
 from train.run import load_checkpoint, load_recogniser, load_run
 from train.start import build
 
@@ -37,6 +45,31 @@ def test_a_tower_can_be_thinned(options, material):
     assert (len(thin.encoder.blocks), len(material.tower.blocks)) == (1, 2)
     with pytest.raises(WrongUse, match="--encoder-layers 2 leaves out none: the tower has 2 layers"):
         build(replace(options, encoder_layers=2), material.space, material.tower)
+
+
+def test_tall_pictures_are_turned_wherever_the_reader_reads(options, material, tmp_path):
+    """A word on its side, which nothing else would turn: in training's batches, evaluation, reading, and model.json."""
+    with Image.open(io.BytesIO(drawn("12345678"))) as lying:
+        standing = io.BytesIO()
+        lying.rotate(-90, expand=True).save(standing, "PNG")
+    both = [
+        Labelled(name, ["1"], lambda _, data=data: data)
+        for name, data in (("lying", drawn("12345678")), ("standing", standing.getvalue()))
+    ]
+    turned = replace(options, turn_tall=True, steps=1)
+    finetune(turned, material, print)
+    found = evaluate_crops(turned.out, both, device="cpu")
+    assert found.sets[0].readings[0].confidence == pytest.approx(found.sets[1].readings[0].confidence, abs=1e-6)
+    for name, data in (("lying", drawn("12345678")), ("standing", standing.getvalue())):
+        (tmp_path / f"{name}.png").write_bytes(data)
+    one, other = read(turned.out, [str(tmp_path / "lying.png"), str(tmp_path / "standing.png")], "cpu")
+    assert (one.text, one.confidence) == (other.text, pytest.approx(other.confidence, abs=1e-6))
+    export(turned.out, tmp_path / "out", "safetensors", print)
+    assert "a quarter to the left" in json.loads((tmp_path / "out" / "model.json").read_text())["picture"]["turned"]
+    plain, _ = build(replace(options, init=turned.out), None, None)
+    assert plain.config.vision.turn_tall  # it goes on as it is
+    made = Pictures(usable(both, Charset(), 25), (16, 64), turn_tall=True)[0, [0, 1]]
+    assert torch.equal(*made.pictures)
 
 
 def test_learning_rates_are_apart(options, material):

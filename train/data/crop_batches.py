@@ -88,8 +88,11 @@ class Pictures(Dataset[CropBatch]):
     Crops of sets that are drawn are drawn with that seed, and not augmented: they vary enough.
     """
 
-    def __init__(self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0, turn_tall: bool = False
+    ) -> None:
         self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
+        self.turn_tall = turn_tall
         if strength:
             from train.data.augment import augmented  # takes torchvision, two seconds that reading does not need
 
@@ -118,7 +121,7 @@ class Pictures(Dataset[CropBatch]):
             return torch.from_numpy(drawn).permute(2, 0, 1), label
         picture = decode(self.crops.picture(n))
         changed = self._augmented(picture, self.strength, rng) if self.strength else picture
-        return stretched(changed, self.image_size), self.crops.labels[n]
+        return stretched(changed, self.image_size, self.turn_tall), self.crops.labels[n]
 
 
 def load(pictures: Pictures, batches: Iterable[Numbers], workers: int, first: int = 0) -> Iterator[CropBatch]:

@@ -8,6 +8,7 @@ from typing import Any
 from cache import __version__
 from cache.files import write_whole
 from models.charset import EOS
+from models.image_encoder import TALL
 from models.recogniser import FMU, Recogniser
 from train.run import Saved
 
@@ -69,6 +70,9 @@ def _picture(recogniser: Recogniser) -> dict[str, Any]:
         "decoding": "rotated according to its EXIF orientation; transparency is blended onto white; 16-bit grey values "
         "are divided by 257 and rounded",
         "size": {"height": height, "width": width},
+        "turned": f"a quarter to the left, if its height is {TALL:g} times its width or more"
+        if vision.turn_tall
+        else "no",
         "resize": "stretched to exactly this size, whatever its shape; bicubic with antialiasing, as Pillow does it",
         "channels": "RGB",
         "layout": "(B, 3, height, width)",

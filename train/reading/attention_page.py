@@ -51,6 +51,7 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
     target = choose_device(device)
     named = pictures(images)
     recogniser = load_recogniser(run)[0].to(target)
+    vision = recogniser.config.vision
     _drawable(recogniser)  # before any picture is decoded
     shown: list[Image.Image] = []
     made: list[Tensor] = []
@@ -59,7 +60,7 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
             raise WrongUse(f"{path} has room for {MOST} pictures, but more were given: name fewer.")
         with suppress(ValueError):
             picture = decode(data)
-            made.append(stretched(picture, recogniser.config.vision.image_size))
+            made.append(stretched(picture, vision.image_size, vision.turn_tall))
             shown.append(_fitted(picture, PICTURE))  # large photographs are kept only at the size drawn
     if not shown:
         raise DptrError(f"there is nothing to draw in {path}: none of the files is a picture.")

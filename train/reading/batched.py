@@ -66,7 +66,8 @@ def read_crops(
     if tokens:
         made = tokens.batches(crops, batches)
     else:
-        made = load(Pictures(crops, recogniser.config.vision.image_size), batches, workers)
+        vision = recogniser.config.vision
+        made = load(Pictures(crops, vision.image_size, turn_tall=vision.turn_tall), batches, workers)
     readings: list[Reading] = []
     broken: Counter[str] = Counter()
     with tqdm(total=len(crops), desc="read", unit="word", delay=2, leave=False) as progress:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cache.errors import WrongUse
 from models.decoders import confidence
 from models.device import choose_device
-from models.image_encoder import ImageEncoder, Pair, stretched
+from models.image_encoder import ImageEncoder, VisionConfig, stretched
 from models.recogniser import Recogniser
 from sources.ahead import mapped_ahead
 from sources.missing import NoPicture
@@ -63,7 +63,7 @@ def read(
     target = choose_device(device)
     named = pictures(images)
     recogniser = (zero_label_recogniser(run, tower) if tower else load_recogniser(run))[0].to(target)
-    made = _prepared(named, recogniser.config.vision.image_size)
+    made = _prepared(named, recogniser.config.vision)
     readings: list[PictureReading] = []
     while batch := list(islice(made, BATCH)):
         good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
@@ -126,13 +126,13 @@ def _given(source: str) -> Iterator[tuple[str, bytes]]:
         yield source, b"no picture"
 
 
-def _prepared(named: Iterator[tuple[str, bytes]], image_size: Pair) -> Iterator[tuple[str, Tensor | str]]:
+def _prepared(named: Iterator[tuple[str, bytes]], vision: VisionConfig) -> Iterator[tuple[str, Tensor | str]]:
     """Each path with the picture's pixels (3, H, W) uint8, or why there are none; prepared ahead by threads."""
 
     def make(one: tuple[str, bytes]) -> tuple[str, Tensor | str]:
         name, data = one
         try:
-            return name, stretched(decode(data), image_size)
+            return name, stretched(decode(data), vision.image_size, vision.turn_tall)
         except ValueError as error:
             return name, str(error)
 
