@@ -60,7 +60,15 @@ def drawn_words(
 
     made = drawn_set(source, words, writing, scenery, hard, seed)
     say(
-        f"{source}: {len(made):,} words to draw, {hard:.0%} of them hard ones, in {len(scenery.fonts):,} fonts, "
-        + (f"on {len(scenery.photographs):,} photographs" if scenery.photographs else "on plain colours (see --behind)")
+        f"{source}: {len(made):,} words to draw, {hard:.0%} of them hard ones, in {_counted(len(scenery.fonts), 'font')}, "
+        + (
+            f"on {_counted(len(scenery.photographs), 'photograph')}"
+            if scenery.photographs
+            else "on plain colours (see --behind)"
+        )
     )
     return made
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)

@@ -46,7 +46,7 @@ def finetune(work, out, words, *more, val="val"):
 def test_words_of_a_file_are_drawn(work, tmp_path):
     done = finetune(work, tmp_path / "run", "words.txt", "--fonts", "fonts", "--behind", "photos", "--train", "val")
     assert done.returncode == 0, done.stderr
-    assert "drawn:words.txt: 7 words to draw, 30% of them hard ones, in 1 fonts, on 1 photographs" in done.stderr
+    assert "drawn:words.txt: 7 words to draw, 30% of them hard ones, in 1 font, on 1 photograph" in done.stderr
     assert "1 training crops not used: without any ASCII character" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["crops"], summary["steps"]) == (10, 2)
@@ -55,7 +55,7 @@ def test_words_of_a_file_are_drawn(work, tmp_path):
 def test_words_of_a_corpus_are_drawn(work, tmp_path):
     done = finetune(work, tmp_path / "run", "numbers", "--fonts", "fonts", "--hard-words", 0)
     assert done.returncode == 0, done.stderr
-    assert "drawn:numbers: 900 words to draw, 0% of them hard ones, in 1 fonts, on plain colours" in done.stderr
+    assert "drawn:numbers: 900 words to draw, 0% of them hard ones, in 1 font, on plain colours" in done.stderr
 
 
 def test_a_corpus_that_is_the_same_in_two_spaces_is_one(cache, tmp_path):
