@@ -60,7 +60,8 @@ def drawn_words(
 
     made = drawn_set(source, words, writing, scenery, hard, seed)
     say(
-        f"{source}: {len(made):,} words to draw, {hard:.0%} of them hard ones, in {_counted(len(scenery.fonts), 'font')}, "
+        f"{source}: {len(made):,} words to draw, {hard:.0%} of them hard ones, "
+        f"in {_counted(len(scenery.fonts), 'font')}, "
         + (
             f"on {_counted(len(scenery.photographs), 'photograph')}"
             if scenery.photographs

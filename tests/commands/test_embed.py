@@ -151,7 +151,9 @@ def test_folder_that_cannot_be_written_is_one_sentence(work):
 def test_bytes_that_are_not_utf8_do_no_harm(work):
     """In an argument, which then stands in the lock; and on a terminal, which gets them escaped."""
     (work / "w\udcff.txt").write_text("street\n")
-    done = start("embed-text", "w\udcff.txt", "--corpus", "x", "--cache", "c\udcff", *SMALL, cwd=work)
+    done = run("embed-text", "w\udcff.txt", "--corpus", "x", "--cache", "c\udcff", *SMALL, cwd=work)
+    assert done.returncode == 0, done.stderr
+    done = start("cache", "verify", "--repair", "--cache", "c\udcff", cwd=work)  # takes the lock
     assert done.returncode == 0, done.stderr
     done = start("cache", "info", "--cache", "no\udcff\x1b[31m", cwd=work)
     assert (done.returncode, done.stdout) == (2, "")
