@@ -132,7 +132,7 @@ class StepDecoder(TextDecoder):
     def finished(
         self, ids: Tensor, shares: Tensor, memory: Sequence[KeysValues], past: Sequence[KeysValues]
     ) -> tuple[Tensor, Tensor]:
-        """The reading, from all steps' ids and probabilities (B, max_length + 1), with EOS and 1 after the last step."""
+        """The reading, from the steps' ids and probabilities (B, max_length + 1); after the last step, EOS and 1."""
         return ended_at_eos(ids, shares)
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:

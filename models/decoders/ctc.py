@@ -72,7 +72,7 @@ class Decoder(TextDecoder):
         begins = ~blank & (frame_ids != F.pad(frame_ids[:, :-1], (1, 0), value=BLANK))
         place = begins.cumsum(-1) - 1  # the character that a frame belongs to
         place = place.where(~blank & (place < steps - 1), steps)  # frames of no character: a column that is cut off
-        ids = torch.full((B, steps + 1), EOS, device=memory.device).scatter_(1, place, frame_ids)
+        ids = torch.full((B, steps + 1), EOS, dtype=torch.long, device=memory.device).scatter_(1, place, frame_ids)
         shares = torch.zeros(B, steps + 1, device=memory.device).scatter_reduce_(1, place, frame_shares, "amax")
         ids, shares = ids[:, :steps], shares[:, :steps]
         shares = shares.masked_fill(ids == EOS, 1.0)
