@@ -1,7 +1,7 @@
 """Makes one ONNX graph of the parts that are traced: a Loop stands for "until all rows have ended".
 
 torch's older exporter traces a part in a third of a second. The newer one takes 14 to 19 seconds for the smallest
-recogniser, because it compiles the step and rewrites every operation twice.
+recogniser, half of them to export the program and half to rewrite it.
 """
 
 import io
