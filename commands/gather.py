@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache.errors import DptrError
 from cache.files import check_folder
 from commands.console import say
 
@@ -25,6 +26,19 @@ def labelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
     from sources.labelled import labelled
 
     return [one for source in sources for one in labelled(source, split)]
+
+
+def comparable_sets(options: object, data: Sequence[str] | None, split: str) -> list[Labelled]:
+    """The sets in `data` or, if that is not given, those a fine-tuned run was measured on, if they are still there."""
+    from train.finetune_options import FinetuneOptions
+
+    if data or not isinstance(options, FinetuneOptions):
+        return labelled_sets(data or [], split)
+    try:
+        return labelled_sets(options.val, split)
+    except DptrError as error:
+        say(f"the run's --val cannot be read: {error}")
+        return []
 
 
 def training_sets(options: FinetuneOptions, cache: Path | None, split: str) -> list[list[Labelled]]:

@@ -9,7 +9,7 @@ import typer
 from cache.errors import WrongUse
 from cache.files import write_whole
 from commands.console import Device, Json, RunCache, Split, Weights, finish, say
-from commands.gather import labelled_sets, text_states, tower_of, words_as_set
+from commands.gather import comparable_sets, labelled_sets, text_states, tower_of, words_as_set
 from train.finetune_options import FinetuneOptions
 
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -126,10 +126,21 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     kind: Annotated[str, typer.Option("--format", help="safetensors, openocr or onnx.")] = "safetensors",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="With --format onnx: also a file with 8-bit weights, and its accuracy.")
+    ] = False,
+    data: Annotated[
+        list[str] | None, typer.Option(help="With --int8: word images to compare both files on (default: --val).")
+    ] = None,
+    split: Split = "train",
     as_json: Json = False,
 ) -> None:
     """Write a run's weights for other programs."""
     from train.export import export as write
+    from train.run import run_config
 
-    summary = write(run, out, kind, say)
+    if data and not int8:
+        raise WrongUse("--data is what --int8 is measured on: add --int8, or leave out --data.")
+    sets = comparable_sets(run_config(run).options, data, split) if int8 else []
+    summary = write(run, out, kind, say, int8, sets)
     finish(f"{run} written to {out}: {', '.join(summary['files'])}", summary, as_json)

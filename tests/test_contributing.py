@@ -16,6 +16,8 @@ import sources.words
 from cli import app
 from tests.helpers.pictures import picture
 from tests.models.decoders import test_decoders as promises
+from tests.train.export.test_export import finetuned
+from train.export import export
 from train.perturb import KINDS
 from train.run import load_run
 
@@ -51,6 +53,11 @@ def test_a_decoder_trains_and_evaluates_by_its_name_alone(glance, cache, tmp_pat
     assert load_run(tmp_path / "run")[1].model.kind == glance
     found = json.loads(done("evaluate", tmp_path / "run", "--device", "cpu", "--json"))
     assert found["scores"]["words"] > 20
+
+
+def test_a_decoder_is_exported_to_onnx(glance, tmp_path, say):
+    run, _ = finetuned(tmp_path / "run", kind=glance)
+    assert export(run, tmp_path / "out", "onnx", say)["pictures_compared"] > 0
 
 
 @pytest.mark.parametrize(

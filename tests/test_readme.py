@@ -58,6 +58,7 @@ def test_readmes_lines_run(work):
         "exported/model.safetensors",
         "exported-openocr/openocr.pth",
         "exported-onnx/model.onnx",
+        "exported-onnx/model.int8.onnx",
         "looked.png",
     ):
         assert (work / name).stat().st_size > 1000

@@ -5,7 +5,7 @@ Shape letters: B batch, M memory rows, D memory width, S length of the output (c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cache.errors import WrongUse
 from models.charset import CHARACTERS_94, EOS, Charset
-from models.layers import Dropout, initialise
+from models.layers import Dropout, KeysValues, initialise
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,42 @@ class TextDecoder(nn.Module, ABC):
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The most probable ids and their probabilities, (B, max_length + 1) each; after the text, EOS and 1.
 
-        A row's reading does not depend on the other rows.
+        A row's reading does not depend on the other rows. ONNX can hold it if no value decides what is computed, or if
+        the decoder is a StepDecoder.
         """
+
+
+class StepDecoder(TextDecoder):
+    """Writes one character after another: `read` repeats `step` until all rows have ended, then calls `finished`.
+
+    What is here is also what ONNX reads with, step by step, so in these methods no value decides what is computed, and
+    sizes are taken from `shape`, because `len` would become a constant.
+    """
+
+    @abstractmethod
+    def step(
+        self,
+        number: int | Tensor,
+        last: Tensor,
+        memory: Sequence[KeysValues],
+        memory_mask: Tensor | None,
+        past: Sequence[KeysValues | None],
+    ) -> tuple[Tensor, Tensor, list[KeysValues]]:
+        """Position `number`: ids and their probabilities (B, 1), and `past` with this position.
+
+        last (B, 1): the ids of the position before, at first BOS; memory as `memory_keys_values` gives it; past: each
+        layer's keys and values (B, h, number, W / h), or None before the first step.
+        """
+
+    def finished(
+        self, ids: Tensor, shares: Tensor, memory: Sequence[KeysValues], past: Sequence[KeysValues]
+    ) -> tuple[Tensor, Tensor]:
+        """The reading, from the steps' ids and probabilities (B, max_length + 1); after the last step, EOS and 1."""
+        return ended_at_eos(ids, shares)
+
+    def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
+        """Each layer's keys and values of a memory (B, M, D), computed once and used in every step."""
+        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
 
 
 def names() -> list[str]:

@@ -53,7 +53,7 @@ class Decoder(TextDecoder):
 
     def _logits(self, memory: Tensor, memory_mask: Tensor | None, S: int) -> Tensor:
         """(B, S, head)."""
-        x = self.dropout(self.positions[:S].expand(len(memory), -1, -1))
+        x = self.dropout(self.positions[:S].expand(memory.shape[0], -1, -1))
         for layer in self.layers:
             x = layer.look(x, layer.cross_attention.keys_values(memory), memory_mask)
         return torch.as_tensor(self.head(self.norm(x)))

@@ -67,12 +67,12 @@ class Decoder(TextDecoder):
         least certain blank, or 1 if there is no blank.
         """
         frame_shares, frame_ids = self._logits(memory, memory_mask).float().softmax(-1).max(-1)  # (B, T)
-        B, steps = len(memory), self.config.max_length + 1
+        B, steps = memory.shape[0], self.config.max_length + 1
         blank = frame_ids == BLANK
         begins = ~blank & (frame_ids != F.pad(frame_ids[:, :-1], (1, 0), value=BLANK))
         place = begins.cumsum(-1) - 1  # the character that a frame belongs to
         place = place.where(~blank & (place < steps - 1), steps)  # frames of no character: a column that is cut off
-        ids = torch.full((B, steps + 1), EOS, device=memory.device).scatter_(1, place, frame_ids)
+        ids = torch.full((B, steps + 1), EOS, dtype=torch.long, device=memory.device).scatter_(1, place, frame_ids)
         shares = torch.zeros(B, steps + 1, device=memory.device).scatter_reduce_(1, place, frame_shares, "amax")
         ids, shares = ids[:, :steps], shares[:, :steps]
         shares = shares.masked_fill(ids == EOS, 1.0)
@@ -81,7 +81,7 @@ class Decoder(TextDecoder):
 
     def _logits(self, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         """(B, T, head)."""
-        x = self.dropout(self.queries.expand(len(memory), -1, -1))
+        x = self.dropout(self.queries.expand(memory.shape[0], -1, -1))
         for layer in self.layers:
             x, _ = layer(x, layer.cross_attention.keys_values(memory), None, memory_mask)
         return torch.as_tensor(self.head(self.norm(x)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.charset import EOS
-from models.decoders import DecoderConfig, TextDecoder
+from models.decoders import DecoderConfig, StepDecoder
 from models.layers import KeysValues, Layer, learned_rows, rows_of
 
 
@@ -23,7 +23,7 @@ class Config(DecoderConfig):
     """Only the common fields."""
 
 
-class Decoder(TextDecoder):
+class Decoder(StepDecoder):
     """Causal self-attention over the characters read so far, cross-attention on the memory."""
 
     architecture = (
@@ -46,8 +46,8 @@ class Decoder(TextDecoder):
         inputs, outputs = targets[:, :-1], targets[:, 1:]
         S = inputs.shape[1]
         causal = torch.ones(S, S, dtype=torch.bool, device=inputs.device).tril()  # which also hides what follows EOS
-        x = self.dropout(self._embed(inputs, 0))
-        for layer, keys_values in zip(self.layers, self._keys_values(memory), strict=True):
+        x = self.dropout(self._embed(inputs, self.positions[:S]))
+        for layer, keys_values in zip(self.layers, self.memory_keys_values(memory), strict=True):
             x, _ = layer(x, keys_values, causal, memory_mask)
         logits = self.head(self.norm(x))
         return F.cross_entropy(logits.flatten(0, 1).float(), outputs.flatten(), ignore_index=self.charset.pad)
@@ -60,14 +60,10 @@ class Decoder(TextDecoder):
         shares = torch.ones(B, steps, device=memory.device)
         rows = torch.arange(B, device=memory.device)  # that have not ended
         last = torch.full((B, 1), self.charset.bos, device=memory.device)
-        keys_values = self._keys_values(memory)
+        keys_values = self.memory_keys_values(memory)
         past: Sequence[KeysValues | None] = [None] * len(self.layers)
         for step in range(steps):
-            x, seen = self._embed(last, step), []
-            for layer, source, old in zip(self.layers, keys_values, past, strict=True):
-                x, new = layer(x, source, None, memory_mask, old)  # (R, 1, W)
-                seen.append(new)
-            share, last = self.head(self.norm(x)).float().softmax(-1).max(-1)  # (R, 1)
+            last, share, seen = self.step(step, last, keys_values, memory_mask, past)  # (R, 1)
             ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
             going = last[:, 0] != EOS
             if not bool(going.any()):
@@ -79,10 +75,22 @@ class Decoder(TextDecoder):
             past = seen
         return ids, shares
 
-    def _embed(self, inputs: Tensor, start: int) -> Tensor:
-        """Embeddings (B, S, W) of ids (B, S) at positions from `start` on."""
-        positions = self.positions[start : start + inputs.shape[1]]
-        return torch.as_tensor(self.embedding(inputs) * math.sqrt(self.config.width) + positions)
+    def step(
+        self,
+        number: int | Tensor,
+        last: Tensor,
+        memory: Sequence[KeysValues],
+        memory_mask: Tensor | None,
+        past: Sequence[KeysValues | None],
+    ) -> tuple[Tensor, Tensor, list[KeysValues]]:
+        """As StepDecoder."""
+        x, seen = self._embed(last, self.positions[number]), []
+        for layer, source, old in zip(self.layers, memory, past, strict=True):
+            x, new = layer(x, source, None, memory_mask, old)  # (B, 1, W)
+            seen.append(new)
+        shares, ids = self.head(self.norm(x)).float().softmax(-1).max(-1)
+        return ids, shares, seen
 
-    def _keys_values(self, memory: Tensor) -> list[KeysValues]:
-        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
+    def _embed(self, inputs: Tensor, positions: Tensor) -> Tensor:
+        """Embeddings (B, S, W) of ids (B, S) at these positions."""
+        return torch.as_tensor(self.embedding(inputs) * math.sqrt(self.config.width) + positions)

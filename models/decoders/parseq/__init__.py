@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cache.errors import WrongUse
 from models.charset import EOS
-from models.decoders import DecoderConfig, TextDecoder, ended_at_eos
+from models.decoders import DecoderConfig, StepDecoder, TextDecoder, ended_at_eos
 from models.decoders.parseq.layer import DecoderLayer
 from models.decoders.parseq.permutations import attention_masks, draw_permutations, order_count
 from models.device import upload
@@ -31,7 +31,7 @@ class Config(DecoderConfig):
     permutations: int = 6  # orders in which a batch's characters are predicted: 1, or an even number
 
 
-class Decoder(TextDecoder):
+class Decoder(StepDecoder):
     """Predicts each character from those before it in some order; in refinement, from all the others."""
 
     architecture = (
@@ -103,9 +103,30 @@ class Decoder(TextDecoder):
                 ids[rows], shares[rows] = self._refine(before[rows], *parts, mask)
         return ended_at_eos(ids, shares)
 
-    def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
-        """Each layer's keys and values of a memory (B, M, D), computed once and used many times."""
-        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
+    def step(
+        self,
+        number: int | Tensor,
+        last: Tensor,
+        memory: Sequence[KeysValues],
+        memory_mask: Tensor | None,
+        past: Sequence[KeysValues | None],
+    ) -> tuple[Tensor, Tensor, list[KeysValues]]:
+        """As StepDecoder."""
+        position_before = self.positions[number - 1] * (number > 0)  # BOS has none
+        content = (self.embedding(last) * math.sqrt(self.config.width) + position_before)[:, None]  # (B, 1, 1, W)
+        query, seen = self.positions[number].expand_as(content), []
+        for layer, keys_values, old in zip(self.layers, memory, past, strict=True):
+            last_layer = layer is self.layers[-1]
+            query, content, new = layer(query, content, keys_values, None, memory_mask, old, last_layer)
+            seen.append(new)
+        shares, ids = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)
+        return ids, shares, seen
+
+    def finished(
+        self, ids: Tensor, shares: Tensor, memory: Sequence[KeysValues], past: Sequence[KeysValues]
+    ) -> tuple[Tensor, Tensor]:
+        """As StepDecoder: one refinement."""
+        return ended_at_eos(*self._refine(ids, past, memory, None, self.config.max_length + 1))
 
     def _embed(self, inputs: Tensor) -> Tensor:
         """Embeddings (B, S, W) of ids (B, S), BOS first. Position queries are added to characters, not to BOS."""
@@ -140,16 +161,7 @@ class Decoder(TextDecoder):
         past: list[KeysValues] = []  # of each layer, after the first step
         ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, with their keys and values
         for step in range(steps):
-            content = self.embedding(last) * math.sqrt(self.config.width)
-            content = (content + self.positions[step - 1] if step else content)[:, None]  # (B, 1, 1, W)
-            query = self.positions[step].expand(len(rows), 1, 1, -1)
-            before: Sequence[KeysValues | None] = past or [None] * len(self.layers)
-            past = []
-            for layer, keys_values, old in zip(self.layers, memory, before, strict=True):
-                last_layer = layer is self.layers[-1]
-                query, content, new = layer(query, content, keys_values, None, memory_mask, old, last_layer)
-                past.append(new)
-            share, last = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)  # (B, 1)
+            last, share, past = self.step(step, last, memory, memory_mask, past or [None] * len(self.layers))  # (B, 1)
             ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
             gone, going = ((last[:, 0] == EOS) == end for end in (True, False))
             if step + 1 == steps or bool(gone.all()):
@@ -177,8 +189,8 @@ class Decoder(TextDecoder):
     def _refine(
         self,
         ids: Tensor,
-        content: list[KeysValues],
-        memory: list[KeysValues],
+        content: Sequence[KeysValues],
+        memory: Sequence[KeysValues],
         memory_mask: Tensor | None,
         longest: int | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -187,16 +199,16 @@ class Decoder(TextDecoder):
         Reading left to right has computed their keys and values already. Positions run only to the end of the longest
         row, unless a row now continues beyond its end.
         """
-        lengths = (ids != EOS).cumprod(-1).sum(-1)
+        lengths = ((ids == EOS).cumsum(-1) == 0).sum(-1)  # as cumprod, which ONNX lacks
         S, T = longest or min(ids.shape[1], int(lengths.max()) + 1), content[0][0].shape[-2]
         place, seen = torch.arange(S, device=ids.device), torch.arange(T, device=ids.device)
         mask = (seen != place[:, None] + 1) & (seen <= lengths[:, None, None])  # (B, S, T): BOS and the characters
-        query = self.positions[:S].expand(len(ids), 1, -1, -1)
+        query = self.positions[:S].expand(ids.shape[0], 1, -1, -1)
         for layer, keys_values, source in zip(self.layers, memory, content, strict=True):
             norm = layer.norm_query(query)
             query = layer.attend(query, norm, source, keys_values, mask[:, None], memory_mask)
         found_shares, found = self.head(self.norm(query))[:, 0].float().softmax(-1).max(-1)
-        if ids.shape[1] > S and not bool((found == EOS).any(-1).all()):
+        if longest is None and ids.shape[1] > S and not bool((found == EOS).any(-1).all()):
             return self._refine(ids, content, memory, memory_mask, ids.shape[1])
         rest = ids.shape[1] - S
         return F.pad(found, (0, rest), value=EOS), F.pad(found_shares, (0, rest), value=1.0)

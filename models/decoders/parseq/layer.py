@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
         source: keys and values of the content, (B K, h, S, W / h); self_mask (B, K, R, S).
         """
         mask = None if self_mask is None else self_mask.flatten(0, 1)[:, None]
-        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).unflatten(0, x.shape[:2])
+        attended = self.self_attention(norm_x.flatten(0, 1), source, mask).view_as(x)
         x = x + self.dropout(attended)
         mask = None if memory_mask is None else memory_mask[:, None, None]
         attended = self.cross_attention(self.norm_cross(x).flatten(1, 2), memory, mask).view_as(x)
