@@ -9,6 +9,7 @@ from cache import __version__
 from cache.files import write_whole
 from models.charset import EOS
 from models.recogniser import FMU, Recogniser
+from train.exported import kept
 from train.run import Saved
 
 ATTENTION = (
@@ -40,6 +41,7 @@ def description(source: Saved) -> dict[str, Any]:
         "kind": source.kind,
         "made_by": f"dptr {__version__}",
         "run": {"name": source.run.resolve().name, "step": source.step, "scores": source.scores},
+        "training": kept(source.config),
         "space": {
             "name": source.config.space_name,
             "digest": source.config.fingerprint.digest,
