@@ -24,13 +24,14 @@ from commands.draw import draw
 from commands.embed import embed_images, embed_text
 from commands.neighbours import neighbours
 from commands.read import evaluate, export, read
+from commands.serve import serve
 from commands.train import compare, finetune, pretrain
 
 if _MAIN:
     signal.signal(signal.SIGINT, _BEFORE)
 
 app = typer.Typer(cls=Commands, **HELP)
-for command in (embed_text, embed_images, neighbours, pretrain, draw, finetune, compare, evaluate, read, export):
+for command in (embed_text, embed_images, neighbours, pretrain, draw, finetune, compare, evaluate, read, serve, export):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

@@ -1,5 +1,7 @@
-"""Commands that use a run: `dptr evaluate | read | export`."""
+"""Commands that use a run: `dptr evaluate | read | export`. What is exported, and a shipped reader, count as runs."""
 
+import glob
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ from commands.console import Device, Json, RunCache, Split, Weights, finish, say
 from commands.gather import comparable_sets, labelled_sets, text_states, tower_of, words_as_set
 from train.finetune_options import FinetuneOptions
 
-Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Run = Annotated[Path, typer.Argument(help="Run, exported folder, or name of a shipped reader.")]
 ZeroLabel = Annotated[
     bool,
     typer.Option("--zero-label", help="Read pictures with a run that is only pre-trained, by its space's image tower."),
@@ -34,7 +36,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of words to read per set.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst readings to show.")] = 10,
     errors: Annotated[
-        Path | None, typer.Option(help="Page of misread words to write (default: RUN/errors.html).")
+        Path | None,
+        typer.Option(
+            help="Page of misread words to write (default: RUN/errors.html; for a shipped reader, READER-errors.html)."
+        ),
     ] = None,
     device: Device = "auto",
     zero_label: ZeroLabel = False,
@@ -54,6 +59,8 @@ def evaluate(
         raise WrongUse("--ceiling is what --zero-label is compared with: give both, or evaluate that run by itself.")
     sets, config = [], run_config(run)
     if isinstance(config.options, FinetuneOptions):
+        if not (data or config.options.val):
+            raise WrongUse(f"{run} was exported, without its --val: name word images with --data.")
         sets = labelled_sets(data or config.options.val, split)
         done = evaluate_crops(run, sets, limit, device)
     elif zero_label:
@@ -68,7 +75,7 @@ def evaluate(
         done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device)
     else:
         done = read_held_out(run, cache, corpus, limit, device)
-    page = errors or run / "errors.html"
+    page = errors or (run / "errors.html" if run.is_dir() else Path(f"{run}-errors.html"))
     write_whole(page, errors_page(done, sets).encode())
     text, summary = f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}
     if ceiling:
@@ -82,8 +89,14 @@ def evaluate(
 
 
 def read(
-    run: Run,
-    images: Annotated[list[str], typer.Argument(help="Pictures of one word each, folders, or patterns like 'a*.jpg'.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] PICTURE...",
+            help="Pictures of one word each, folders, or patterns like 'a*.jpg'; before them, a run to read with "
+            "(default: the shipped reader).",
+        ),
+    ],
     attention: Annotated[
         Path | None, typer.Option(help="PNG to draw attention maps to, one tile per character.")
     ] = None,
@@ -93,21 +106,23 @@ def read(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read pictures of words; prints the text and confidence of each. Exits with 1 if some could not be read.
+    """Read pictures of words; prints the file, text and confidence of each, and a ? if it is unsure.
 
-    --json also has the confidence of each character.
+    Exits with 1 if some could not be read. --json also has the confidence of each character.
     """
     from cache.report import printable
     from train.reading.read import read as read_pictures
     from train.run import pretrained_config
 
+    run, images = _run_and_pictures(images)
     tower = tower_of(pretrained_config(run).space(cache), None, pretrained) if zero_label else None
 
     def show(one: Any) -> None:
         if one.problem:
             say(printable(f"{one.image}: {one.problem}"))
         elif not as_json:
-            typer.echo(f"{printable(one.image)}\t{printable(one.text)}\t{one.confidence:.3f}")
+            unsure = "?" if one.unsure else ""
+            typer.echo(f"{printable(one.image)}\t{printable(one.text)}\t{one.confidence:.3f}\t{unsure}")
 
     found = read_pictures(run, images, device, show, tower)
     if attention:
@@ -122,10 +137,25 @@ def read(
         raise typer.Exit(1)
 
 
+def _run_and_pictures(named: list[str]) -> tuple[Path, list[str]]:
+    """The run, which comes first if one is named, and the pictures. WrongUse for a run alone, and for neither."""
+    from train.shipped import find_run, shipped_reader
+
+    first, *rest = named
+    if find_run(Path(first)):
+        if not rest:
+            raise WrongUse(f"{first} is a run: name the pictures to read after it.")
+        return Path(first), rest
+    if not (os.path.lexists(first) or glob.has_magic(first)):
+        raise WrongUse(f"there is no run, picture or folder {first}: check the path.")
+    return shipped_reader(), named
+
+
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     kind: Annotated[str, typer.Option("--format", help="safetensors, openocr or onnx.")] = "safetensors",
+    half: Annotated[bool, typer.Option("--half", help="Store safetensors in fp16: half the size.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="With --format onnx: also a file with 8-bit weights, and its accuracy.")
     ] = False,
@@ -142,5 +172,5 @@ def export(
     if data and not int8:
         raise WrongUse("--data is what --int8 is measured on: add --int8, or leave out --data.")
     sets = comparable_sets(run_config(run).options, data, split) if int8 else []
-    summary = write(run, out, kind, say, int8, sets)
+    summary = write(run, out, kind, say, half, int8, sets)
     finish(f"{run} written to {out}: {', '.join(summary['files'])}", summary, as_json)

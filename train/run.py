@@ -9,6 +9,8 @@ RUN/
     curves.png        metrics.jsonl plotted, drawn at the end
     tensorboard/      the same metrics for TensorBoard
     perturbation.safetensors  statistics that reading needs, if the perturbation says so
+
+What `dptr export` writes is read like a run, and so are the readers of train/shipped, by their names.
 """
 
 import json
@@ -26,8 +28,10 @@ from cache.errors import DptrError, WrongUse, not_loaded
 from models.decoders import TextDecoder, make
 from models.image_encoder import ImageEncoder
 from models.recogniser import Recogniser, RecogniserConfig
+from train.exported import DESCRIPTION, exported_checkpoint, exported_config, is_exported
 from train.perturb import Perturbation, perturbation
 from train.run_config import RunConfig
+from train.shipped import folder_of
 
 LAST = "last.pt"  # stands for the newest checkpoint to resume from
 PERTURBATION = "perturbation.safetensors"
@@ -46,10 +50,15 @@ def step_of(path: Path) -> int:
 def load_checkpoint(folder: Path, checkpoint: str = "best.pt") -> dict[str, Any]:
     """Load a run's checkpoint: model, step, scores, config. LAST is the newest one to resume from.
 
-    Raises WrongUse if there is none, DptrError if it is damaged or holds more than weights.
+    An exported folder has a single one. Raises WrongUse if there is none, DptrError if it is damaged or holds more than
+    weights.
     """
-    if not (folder / "config.json").exists():
-        raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.")
+    folder = folder_of(folder)
+    if is_exported(folder):
+        try:
+            return exported_checkpoint(folder)
+        except Exception as error:  # not JSON, unexpected keys, or a file of weights that is cut off
+            raise _damaged(folder, error) from error
     path = next(reversed(steps_of(folder)), folder / LAST) if checkpoint == LAST else folder / checkpoint
     if not path.exists():
         raise WrongUse(f"{folder} has no checkpoint {checkpoint}: the run ended before its first evaluation.")
@@ -101,7 +110,8 @@ def load_model(folder: Path, checkpoint: str = "best.pt") -> Saved:
         model = Recogniser(shape) if isinstance(shape, RecogniserConfig) else make(shape)
         model.load_state_dict(saved["model"])  # strict: missing or unexpected weights are an error
     except Exception as error:
-        raise _damaged(folder / checkpoint, error) from error
+        path = folder / checkpoint
+        raise _damaged(path if path.exists() else folder, error) from error
     return Saved(folder, model.eval(), config, saved["step"], saved["scores"])
 
 
@@ -159,7 +169,7 @@ class Inference(nn.Module):
 
 def kept_perturbation(folder: Path, config: RunConfig) -> Perturbation:
     """The perturbation of a pre-trained run, with what it needs to read. DptrError if that is missing or damaged."""
-    options, path = config.pretraining, folder / PERTURBATION
+    options, path = config.pretraining, folder_of(folder) / PERTURBATION
     found = perturbation(options.perturb, options.bank)
     try:
         found.restore(load_tensors(path) if path.exists() else {})
@@ -178,12 +188,12 @@ def pretrained_config(folder: Path) -> RunConfig:
 
 def run_config(folder: Path) -> RunConfig:
     """The configuration of a run. Raises WrongUse if there is no run, DptrError if it is damaged."""
+    folder = folder_of(folder)
+    path = folder / (DESCRIPTION if is_exported(folder) else "config.json")
     try:
-        return RunConfig.of(json.loads((folder / "config.json").read_text()))
-    except OSError as error:
-        raise WrongUse(f"there is no run in {folder}: make one with dptr pretrain --out {folder}.") from error
+        return exported_config(folder) if is_exported(folder) else RunConfig.of(json.loads(path.read_text()))
     except Exception as error:  # not JSON, or unexpected keys
-        raise _damaged(folder / "config.json", error) from error
+        raise _damaged(path, error) from error
 
 
 def _fine_tuned(folder: Path) -> WrongUse:

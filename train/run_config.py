@@ -46,6 +46,11 @@ class RunConfig:
         """Whether the run was fine-tuned."""
         return isinstance(self.model, RecogniserConfig)
 
+    @property
+    def steps(self) -> int:
+        """How long it trained; the first layout has that among the options."""
+        return int(self.resolved.get("steps") or self.options.steps or 0)
+
     def space(self, cache: Path | None = None) -> "Space":
         """The space of the run's memories, in `cache` or the cache it was trained from. Raises as `check_space`."""
         from cache.space import open_space, spaces  # imports h5py, which reading pictures does not need

@@ -89,6 +89,6 @@ def history(init: RunConfig) -> dict[str, Any]:
     """What went before: how the decoder was pre-trained, and how long the whole was fine-tuned, if it was."""
     if init.reads_pictures:
         before = init.resolved["pretrained"]
-        return {**before, "fine_tuned": [*before.get("fine_tuned", []), init.resolved["steps"]]}
-    said = {name: init.resolved[name] for name in ("steps", "perturb")}
+        return {**before, "fine_tuned": [*before.get("fine_tuned", []), init.steps]}
+    said = {"steps": init.steps, "perturb": init.resolved["perturb"]}
     return {"corpora": init.pretraining.corpus, **said, "zero_memory": init.pretraining.zero_memory}

@@ -10,6 +10,7 @@ from cache.files import write_whole
 from models.charset import EOS
 from models.image_encoder import TALL
 from models.recogniser import FMU, Recogniser
+from train.exported import kept
 from train.run import Saved
 
 ATTENTION = (
@@ -41,6 +42,7 @@ def description(source: Saved) -> dict[str, Any]:
         "kind": source.kind,
         "made_by": f"dptr {__version__}",
         "run": {"name": source.run.resolve().name, "step": source.step, "scores": source.scores},
+        "training": kept(source.config),
         "space": {
             "name": source.config.space_name,
             "digest": source.config.fingerprint.digest,

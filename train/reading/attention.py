@@ -48,6 +48,11 @@ def _looked(recogniser: Recogniser, pixels: Tensor) -> list[tuple[str, float, Te
     return found
 
 
+def has_attention(recogniser: Recogniser) -> bool:
+    """Whether its decoder is of the kind whose attention can be drawn."""
+    return isinstance(recogniser.decoder, Decoder)
+
+
 def _drawable(recogniser: Recogniser) -> Decoder:
     return only_parseq(recogniser.decoder, "drawing attention", "read without --attention")
 

@@ -98,9 +98,19 @@ def draw_attention(
     write_whole(path, file.getbuffer())
 
 
+def heat_maps(picture: Image.Image, maps: Tensor) -> list[Image.Image]:
+    """A tile for each of the maps (characters, rows, columns): the picture (RGB) in grey, under their heat."""
+    grey = _grey_tile(picture)
+    return [_heated(grey, one) for one in maps]
+
+
+def _grey_tile(picture: Image.Image) -> Image.Image:
+    return ImageOps.autocontrast(_fitted(picture, TILE).convert("L"))
+
+
 def _block(picture: Image.Image, text: str, sure: float | None, maps: Tensor) -> Image.Image:
     large, small = ImageFont.load_default(LARGE), ImageFont.load_default(SMALL)
-    shown, tile = _fitted(picture, PICTURE), ImageOps.autocontrast(_fitted(picture, TILE).convert("L"))
+    shown, tile = _fitted(picture, PICTURE), _grey_tile(picture)
     title = _legible(text, large) if text else "(nothing read)"
     note = "" if sure is None else f"confidence {sure:.0%}"
     labels = [_legible(character, small) for character in text]

@@ -1,4 +1,4 @@
-"""Reads picture files with a fine-tuned recogniser: `dptr read RUN IMAGE...`.
+"""Reads picture files with a fine-tuned recogniser: `dptr read [RUN] PICTURE...`.
 
 Imports little, so that the first word comes soon, and decodes pictures in threads: worker processes would take longer
 to start than a folder of words takes to read.
@@ -28,6 +28,7 @@ from train.run import load_recogniser, zero_label_recogniser
 BATCH = 64
 AHEAD = 2 * BATCH  # pictures decoded ahead of the model
 THREADS = min(8, os.cpu_count() or 1)
+UNSURE = 0.5  # words with a lower confidence are marked
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class PictureReading:
     confidence: float | None
     problem: str | None
     characters: list[float] | None = None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the text is rather wrong than right, as the reader sees it."""
+        return self.confidence is not None and self.confidence < UNSURE
 
 
 def read(

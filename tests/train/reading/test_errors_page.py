@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
@@ -170,19 +169,6 @@ def test_no_mistake_is_said():
 
 def test_labels_no_file_can_hold_do_not_stop_the_page():
     page_of("\ud800", [Misread("\ud800", "\udc00\0", "\ud800", 0.5, b""), Misread("d", "", "a", 1, b"")], 1).encode()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    if not path:
-        pytest.skip("chromium is not installed")
-    quiet = "background-networking component-update gpu quic sync"
-    flags = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet.split())]
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=flags) as browser:
-        yield browser
 
 
 @pytest.fixture
