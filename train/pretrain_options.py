@@ -43,7 +43,7 @@ class PretrainOptions:
         "auto: continue the run in --out, if any; never; or the run or checkpoint to continue from.", LENGTH, "auto"
     )
 
-    decoder: str = option("Kind of decoder: parseq, nrtr, abinet or ctc.", MODEL, "parseq")
+    decoder: str = option("Kind of decoder: parseq, nrtr, abinet, ctc or mdiff.", MODEL, "parseq")
     width: int | None = option("Decoder width (default: that of the memories).", MODEL, None)
     heads: int | None = option("Number of attention heads (default: width / 64).", MODEL, None)
     dropout: float = option("Dropout probability.", MODEL, 0.1)

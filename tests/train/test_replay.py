@@ -56,7 +56,7 @@ def test_results_are_those_of_the_calls_and_are_kept():
     assert again.recorded == 3
 
 
-@pytest.mark.parametrize("kind", ["parseq", "nrtr", "abinet"])
+@pytest.mark.parametrize("kind", ["parseq", "nrtr", "abinet", "mdiff"])
 def test_steps_change_the_weights_as_eager_ones_do(kind, monkeypatch):
     monkeypatch.setattr(train.step, "CudaGraphs", Again)
     eager, other = small(kind, dropout=0.1), small(kind, dropout=0.1)

@@ -25,7 +25,7 @@ others = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "par
 
 
 def test_modules_of_the_package_are_the_kinds():
-    assert KINDS == ["abinet", "ctc", "nrtr", "parseq"]
+    assert KINDS == ["abinet", "ctc", "mdiff", "nrtr", "parseq"]
     for kind in KINDS:
         config = configure(kind, depth=2, dropout=None)
         assert (config.kind, config.depth, config.dropout) == (kind, 2, 0.1)
@@ -57,13 +57,20 @@ def test_gradients_reach_every_parameter(kind):
 
 @every
 def test_losses_of_parts_of_a_batch_make_that_of_the_whole(kind):
-    """Weighted by their predictions, as several devices weigh them; with two orders PARSeq draws none."""
+    """Weighted by their predictions, as several devices weigh them; with two orders PARSeq draws none.
+
+    What mdiff draws is of words, and drawn once for all parts.
+    """
     decoder = small(kind, **({"permutations": 2} if kind == "parseq" else {}))
     memory, mask, _ = ragged(4, 24, [5, 8, 6, 7])
     targets = decoder.charset.encode(["street", "a!", "no", "wagons"])
+    draws = decoder.drawn(targets) if kind == "mdiff" else None
     losses, counts = zip(
         *(
-            (decoder.loss(memory[rows], mask[rows], targets[rows]), decoder.predictions(targets[rows]))
+            (
+                decoder.loss(memory[rows], mask[rows], targets[rows], *(() if draws is None else (draws[rows],))),
+                decoder.predictions(targets[rows]),
+            )
             for rows in (slice(4), slice(1), slice(1, 3), slice(3, 4))
         ),
         strict=True,
