@@ -4,8 +4,8 @@
 
 Each is pre-trained with one layer on the same words, with Gaussian noise of half the rows' norm. Crops go through the
 space's image tower as they are, and again with a bar over each: as high as the crop, a fifth as wide, in the crop's
-mean colour, at a random place. If stopped, the same command goes on. The last line on stdout has all figures: accuracies in
-per cent, of crops over letters and digits with case ignored.
+mean colour, at a random place. If stopped, the same command goes on. The last line on stdout has all figures:
+accuracies in per cent, of crops over letters and digits with case ignored.
 """
 
 import argparse

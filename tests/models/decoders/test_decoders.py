@@ -114,7 +114,7 @@ def test_what_stands_in_padding_does_not_matter(kind):
 @torch.no_grad()
 def test_a_reading_does_not_depend_on_the_rows_beside_it(kind):
     decoder = small(kind, max_length=8, characters="abcdefgh")
-    decoder.head.bias[EOS] += 1.5
+    decoder.head.bias[EOS] += 0 if kind == "mdiff" else 1.5
     memory, mask, _ = ragged(40, 24, [3 + n % 7 for n in range(40)])
     ids, shares = decoder.read(memory, mask)
     assert ids.shape == shares.shape == (40, 9)
