@@ -78,7 +78,8 @@ class Decoder(TextDecoder):
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
         """As TextDecoder: all places masked, then `refinements` passes that correct what was read."""
         keys_values = self._memory(memory)
-        inputs = torch.full((len(memory), len(self.positions)), self.charset.pad, device=memory.device)
+        shape = memory.shape[0], len(self.positions)
+        inputs = torch.full(shape, self.charset.pad, dtype=torch.long, device=memory.device)
         for _ in range(1 + refinements):
             shares, ids = self._logits(inputs, keys_values, memory_mask).float().softmax(-1).max(-1)
             ended = F.pad((ids == EOS).cumsum(-1)[:, :-1] > 0, (1, 0))
