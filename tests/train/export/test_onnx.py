@@ -22,7 +22,13 @@ ADAPTED = vision(out=20, quick_gelu=True, queries=6, query_layers=1)  # with que
 TOKENS = vision(class_token=False, pre_norm=False)  # at which the decoder looks itself
 
 
-ENDS = {"abinet": 4.0, "ctc": 1.0, "mdiff": 2.7, "nrtr": 3.5, "parseq": 3.25}  # with which they write words of several lengths
+ENDS = {
+    "abinet": 4.0,
+    "ctc": 1.0,
+    "mdiff": 2.7,
+    "nrtr": 3.5,
+    "parseq": 3.25,
+}  # for words of several lengths
 
 
 @pytest.fixture(
