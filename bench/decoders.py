@@ -25,10 +25,10 @@ from models.charset import Charset
 from models.decoders import TextDecoder, confidence, names
 from models.image_encoder import ImageEncoder
 from pipeline.convert import space_tower
-from train.data.crop_batches import Pictures, load
 from train.data.crops import usable
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
+from train.reading.batched import load_in_order
 from train.reading.result import Reading, scored
 from train.run import load_run
 
@@ -51,8 +51,7 @@ def encoded(tower: ImageEncoder, sources: list[str]) -> dict[str, Any]:
     crops = usable(labelled_sets(sources, "test"), Charset(), 25, strict=False)
     generator = torch.Generator().manual_seed(0)
     labels, plain, hidden = list[str](), list[Tensor](), list[Tensor]()
-    made = Pictures(crops, tower.config.image_size, turn_tall=tower.config.turn_tall)
-    for batch in load(made, [range(n, min(n + BATCH, len(crops))) for n in range(0, len(crops), BATCH)], 0):
+    for batch in load_in_order(crops, tower.config, 0):
         labels += batch.labels
         plain.append(tower(tower.normalised(batch.pictures)))
         hidden.append(tower(tower.normalised(occluded(batch.pictures, generator))))

@@ -82,6 +82,14 @@ class VisionConfig:
             raise ValueError(f"pictures of {image_size[0]} x {image_size[1]} are smaller than one patch")
         return config
 
+    def upright(self, picture: Any) -> Any:
+        """A PIL picture as the tower sees it before it is stretched."""
+        return _turned(picture) if self.turn_tall else picture
+
+    def pixels(self, picture: Any) -> Tensor:
+        """A PIL picture as it enters the tower: (3, H, W) uint8."""
+        return stretched(picture, self.image_size, self.turn_tall)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -218,7 +226,12 @@ def stretched(picture: Any, image_size: Sequence[int], turn_tall: bool = False) 
     from PIL import Image
 
     height, width = image_size
-    if turn_tall and picture.height >= TALL * picture.width:
-        picture = picture.transpose(Image.Transpose.ROTATE_90)
-    small = picture.resize((width, height), Image.Resampling.BICUBIC)
+    small = (_turned(picture) if turn_tall else picture).resize((width, height), Image.Resampling.BICUBIC)
     return torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+
+
+def _turned(picture: Any) -> Any:
+    """A quarter to the left, if it is TALL."""
+    from PIL import Image
+
+    return picture.transpose(Image.Transpose.ROTATE_90) if picture.height >= TALL * picture.width else picture

@@ -17,7 +17,7 @@ from cache.bank import Bank
 from cache.lock import writing
 from cache.space import Space
 from models.device import autocast
-from models.image_encoder import ImageEncoder, stretched
+from models.image_encoder import ImageEncoder
 from pipeline.picture_shards import Tally, embed_into
 from pipeline.stage import MARGIN, Say, check_room, size
 from pipeline.towers.replicas import Replicas
@@ -35,7 +35,7 @@ class WordTower:
 
     def pixels(self, data: bytes) -> Tensor:
         """An encoded picture stretched to the tower's size: (3, H, W) uint8. Raises ValueError as `decode` does."""
-        return stretched(decode(data), self._tower.config.image_size)
+        return self._tower.config.pixels(decode(data))
 
     def encoded(self, batches: Iterable[tuple[L, Tensor]]) -> Generator[tuple[L, NDArray[np.float16]], None, None]:
         """(label, tokens (B, T, E)) of each batch (label, pixels (B, 3, H, W) uint8), in order."""

@@ -16,8 +16,10 @@ from train.data.crop_batches import Pictures
 from train.data.crops import usable
 from train.export import export
 from train.finetune import Material, finetune
+from train.reading.batched import load_in_order
 from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
+from train.reading.reading_page import read_for_page
 from train.run import load_checkpoint, load_recogniser, load_run
 from train.start import build
 
@@ -70,6 +72,12 @@ def test_tall_pictures_are_turned_wherever_the_reader_reads(options, material, t
     assert plain.config.vision.turn_tall  # it goes on as it is
     made = Pictures(usable(both, Charset(), 25), (16, 64), turn_tall=True)[0, [0, 1]]
     assert torch.equal(*made.pictures)
+    (batch,) = load_in_order(usable(both, Charset(), 25), plain.config.vision, 0)  # as int8 is measured, too
+    assert torch.equal(*batch.pictures)
+    recogniser = plain.eval()
+    pages = [read_for_page(recogniser, (tmp_path / f"{name}.png").read_bytes()) for name in ("lying", "standing")]
+    assert pages[0]["picture"] == pages[1]["picture"]  # shown as it was read, since attention lies on it
+    assert pages[0]["confidence"] == pytest.approx(pages[1]["confidence"], abs=1e-6)
 
 
 def test_learning_rates_are_apart(options, material):

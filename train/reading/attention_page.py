@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from cache.errors import DptrError, WrongUse
 from cache.files import write_whole
 from models.device import choose_device
-from models.image_encoder import stretched
 from sources.pictures import decode
 from train.reading.attention import _drawable, _looked
 from train.reading.read import pictures
@@ -59,8 +58,8 @@ def look(run: Path, images: Sequence[str], path: Path, device: str = "auto") -> 
         if n == MOST:
             raise WrongUse(f"{path} has room for {MOST} pictures, but more were given: name fewer.")
         with suppress(ValueError):
-            picture = decode(data)
-            made.append(stretched(picture, vision.image_size, vision.turn_tall))
+            picture = vision.upright(decode(data))
+            made.append(vision.pixels(picture))
             shown.append(_fitted(picture, PICTURE))  # large photographs are kept only at the size drawn
     if not shown:
         raise DptrError(f"there is nothing to draw in {path}: none of the files is a picture.")

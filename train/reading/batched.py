@@ -1,7 +1,7 @@
 """Reads many memories or many word images with a model, batch by batch."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from tqdm import tqdm
 from cache.errors import DptrError
 from models.decoders import TextDecoder, confidence
 from models.device import autocast
+from models.image_encoder import VisionConfig
 from models.recogniser import Recogniser
-from train.data.crop_batches import CachedTokens, Pictures, load
+from train.data.crop_batches import CachedTokens, CropBatch, Pictures, load
 from train.data.crops import Crops
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words
@@ -49,6 +50,16 @@ def read_loaded(decoder: TextDecoder, load: Load, labels: Sequence[str], precisi
     return [found[n] for n in range(len(labels))]
 
 
+def in_order(crops: Crops) -> list[range]:
+    """The numbers of all crops, in batches."""
+    return [range(n, min(n + CROPS, len(crops))) for n in range(0, len(crops), CROPS)]
+
+
+def load_in_order(crops: Crops, vision: VisionConfig, workers: int) -> Iterator[CropBatch]:
+    """All crops as they enter the image tower, batch by batch."""
+    return load(Pictures(crops, vision.image_size, turn_tall=vision.turn_tall), in_order(crops), workers)
+
+
 def read_crops(
     recogniser: Recogniser,
     crops: Crops,
@@ -62,12 +73,8 @@ def read_crops(
     Raises DptrError if all are broken.
     """
     recogniser.eval()
-    batches = [range(n, min(n + CROPS, len(crops))) for n in range(0, len(crops), CROPS)]
-    if tokens:
-        made = tokens.batches(crops, batches)
-    else:
-        vision = recogniser.config.vision
-        made = load(Pictures(crops, vision.image_size, turn_tall=vision.turn_tall), batches, workers)
+    vision = recogniser.config.vision
+    made = tokens.batches(crops, in_order(crops)) if tokens else load_in_order(crops, vision, workers)
     readings: list[Reading] = []
     broken: Counter[str] = Counter()
     with tqdm(total=len(crops), desc="read", unit="word", delay=2, leave=False) as progress:

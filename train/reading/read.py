@@ -17,7 +17,7 @@ from torch import Tensor
 from cache.errors import WrongUse
 from models.decoders import confidence
 from models.device import choose_device
-from models.image_encoder import ImageEncoder, VisionConfig, stretched
+from models.image_encoder import ImageEncoder, VisionConfig
 from models.recogniser import Recogniser
 from sources.ahead import mapped_ahead
 from sources.missing import NoPicture
@@ -138,7 +138,7 @@ def _prepared(named: Iterator[tuple[str, bytes]], vision: VisionConfig) -> Itera
     def make(one: tuple[str, bytes]) -> tuple[str, Tensor | str]:
         name, data = one
         try:
-            return name, stretched(decode(data), vision.image_size, vision.turn_tall)
+            return name, vision.pixels(decode(data))
         except ValueError as error:
             return name, str(error)
 

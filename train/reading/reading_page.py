@@ -16,7 +16,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from models.decoders import confidence
-from models.image_encoder import stretched
 from models.recogniser import Recogniser
 from sources.pictures import decode
 from train.reading.attention import attention_maps, has_attention
@@ -41,9 +40,10 @@ def read_for_page(recogniser: Recogniser, data: bytes) -> dict[str, Any]:
     Pictures are data URLs of JPEGs. `looked` is None if the decoder's attention cannot be drawn. ValueError with the
     reason if it is no picture. The recogniser must be in evaluation mode.
     """
-    picture = decode(data)
+    vision = recogniser.config.vision
+    picture = vision.upright(decode(data))
     device = next(recogniser.parameters()).device
-    pixels = stretched(picture, recogniser.config.vision.image_size)[None].to(device)
+    pixels = vision.pixels(picture)[None].to(device)
     (text,), shares = recogniser.read_characters(pixels)
     looked: list[str | None] = [None] * len(text)
     if text and has_attention(recogniser):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from models.recogniser import Recogniser
 from sources.labelled import Labelled
-from train.data.crop_batches import WORKERS, Pictures, load
+from train.data.crop_batches import WORKERS
 from train.data.crops import usable
 from train.export.onnx.compare import Session, random_pictures
-from train.reading.batched import CROPS
+from train.reading.batched import load_in_order
 from train.reading.score import score
 
 LIMIT = 2_000  # labelled pictures that both files read, evenly spaced
@@ -53,10 +53,9 @@ def loss(recogniser: Recogniser, path: Path, small: Path, sets: Sequence[Labelle
         return {"random_pictures": RANDOM, "equal": sum(a == b for a, b in zip(whole, eight, strict=True))}
     crops = usable(sets, recogniser.charset, recogniser.config.decoder.max_length, strict=False, blank=blank)
     crops = crops.evenly(LIMIT)
-    batches = [range(n, min(n + CROPS, len(crops))) for n in range(0, len(crops), CROPS)]
     labels: list[str] = []
     texts: tuple[list[str], list[str]] = [], []
-    for batch in load(Pictures(crops, recogniser.config.vision.image_size), batches, WORKERS):
+    for batch in load_in_order(crops, recogniser.config.vision, WORKERS):
         labels += batch.labels
         for session, found in zip(both, texts, strict=True):
             found += _texts(recogniser, session, batch.pictures)
