@@ -60,7 +60,7 @@ def drawn_words(
 
     made = drawn_set(source, words, writing, scenery, hard, seed)
     say(
-        f"{source}: {len(made):,} words to draw, {hard:.0%} of them hard ones, "
+        f"{source}: {_counted(len(made), 'word')} to draw, {hard:.0%} of them hard ones, "
         f"in {_counted(len(scenery.fonts), 'font')}, "
         + (
             f"on {_counted(len(scenery.photographs), 'photograph')}"

@@ -49,14 +49,14 @@ def training_sets(options: FinetuneOptions, cache: Path | None, split: str) -> l
         return [labelled_sets([source], split) for source in options.train]
     from commands.drawing import drawn_words, scenery, words_to_draw
     from models.charset import Charset
-    from models.recogniser import RecogniserConfig
     from sources.drawn.drawn_set import Writing
     from train.pretrain_options import PretrainOptions
     from train.run import run_config
+    from train.start import characters_to_write
 
     config = run_config(options.init)
-    decoder = config.model.decoder if isinstance(config.model, RecogniserConfig) else config.model
-    writing = Writing(decoder.characters, decoder.max_length, Charset(decoder.characters).fold)
+    characters = characters_to_write(options, config.decoder.characters)
+    writing = Writing(characters, config.decoder.max_length, Charset(characters).fold)
     cache = cache or (config.options.cache if isinstance(config.options, PretrainOptions) else None)
     words = {s: words_to_draw(s.removeprefix(DRAWN), cache, split) for s in options.train if s.startswith(DRAWN)}
     drawn_from = scenery(options.fonts, options.behind, writing)

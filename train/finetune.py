@@ -17,7 +17,7 @@ from cache.space import Space
 from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder
 from models.new_charset import carried
-from models.recogniser import Recogniser, RecogniserConfig, groups
+from models.recogniser import Recogniser, groups
 from sources.ahead import ahead
 from sources.labelled import Labelled
 from sources.pictures import decode
@@ -216,7 +216,7 @@ def _describe(
     encoder = (
         "frozen, its tokens read from the cache" if options.freeze else f"learning rate {options.encoder_rate:.3g}"
     )
-    before = (init.model.decoder if isinstance(init.model, RecogniserConfig) else init.model).characters
+    before = init.decoder.characters
     if recogniser.charset.characters != before and not options.scratch:
         say(f"charset: {carried(before, recogniser.charset.characters)}")
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"

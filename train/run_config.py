@@ -47,6 +47,11 @@ class RunConfig:
         return isinstance(self.model, RecogniserConfig)
 
     @property
+    def decoder(self) -> DecoderConfig:
+        """The shape of its decoder."""
+        return self.model.decoder if isinstance(self.model, RecogniserConfig) else self.model
+
+    @property
     def steps(self) -> int:
         """How long it trained; the first layout has that among the options."""
         return int(self.resolved.get("steps") or self.options.steps or 0)

@@ -23,7 +23,7 @@ def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | N
     """
     saved = load_model(options.init)
     init = saved.config
-    decoder, wanted = saved.decoder, _characters(options, saved.decoder.charset.characters)
+    decoder, wanted = saved.decoder, characters_to_write(options, saved.decoder.charset.characters)
     if wanted != decoder.charset.characters and not options.scratch:
         decoder = with_characters(decoder, wanted)
     shape = replace(decoder.config, characters=wanted)
@@ -68,7 +68,7 @@ def _check_as_it_is(options: FinetuneOptions) -> None:
         raise WrongUse(f"{options.init} is a fine-tuned run, which goes on as it is: leave out {' and '.join(given)}.")
 
 
-def _characters(options: FinetuneOptions, before: str) -> str:
+def characters_to_write(options: FinetuneOptions, before: str) -> str:
     """The characters to write, those of the run unless options say otherwise. Raises WrongUse as `characters`."""
     if options.charset:
         return characters(options.charset, options.space_char)

@@ -1,20 +1,24 @@
 """`dptr finetune --train drawn:WORDS`: where words, fonts and photographs come from."""
 
 import json
+import random
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from cache.errors import WrongUse
 from cache.space import spaces
 from commands.drawing import words_to_draw
+from commands.gather import training_sets
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
 from tests.helpers.commands import run
 from tests.helpers.drawing import font_folder
 from tests.helpers.pictures import drawn, picture
+from train.finetune_options import FinetuneOptions
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 
@@ -68,6 +72,18 @@ def test_a_corpus_that_is_the_same_in_two_spaces_is_one(cache, tmp_path):
         embed_text(tmp_path / "other", wide, collect(["a", str(number)]), "numbers", print)
     with pytest.raises(WrongUse, match="corpus 'numbers' differs between the spaces of .*: name the file of its words"):
         words_to_draw("numbers", tmp_path / "other", "train")
+
+
+def test_words_are_drawn_for_the_charset_that_is_asked_for(work):
+    """Not for that of the run, which has no space."""
+    (work / "two.txt").write_text("new york\n")
+    options = FinetuneOptions(
+        work / "run", [f"drawn:{work / 'two.txt'}"], ["x"], work / "x", fonts=[str(work / "fonts")], hard_words=0.0
+    )
+    for space_char, label in ((False, "newyork"), (True, "new york")):
+        ((one,),) = training_sets(replace(options, space_char=space_char), None, "train")
+        _, written = one.draw(0, random.Random(0), (16, 64))
+        assert written.casefold() == label
 
 
 @pytest.mark.parametrize(
