@@ -132,8 +132,8 @@ class StepDecoder(TextDecoder):
     def finished(
         self, ids: Tensor, shares: Tensor, memory: Sequence[KeysValues], past: Sequence[KeysValues]
     ) -> tuple[Tensor, Tensor]:
-        """The reading, from the steps' ids and probabilities (B, max_length + 1); after the last step, EOS and 1."""
-        return ended_at_eos(ids, shares)
+        """The reading, from the steps' ids and probabilities (B, max_length + 1); after the text, EOS and 1."""
+        return ids, shares
 
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
         """Each layer's keys and values of a memory (B, M, D), computed once and used in every step."""

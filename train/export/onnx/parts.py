@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.charset import EOS
-from models.decoders import StepDecoder
+from models.decoders import StepDecoder, ended_at_eos
 from models.layers import KeysValues
 from models.recogniser import Recogniser
 
@@ -79,6 +79,5 @@ class End(_Part):
         """The state after the last step, as in `Step`, to ids and probabilities (B, S)."""
         past, memory, S = rest[: 2 * self.layers], rest[2 * self.layers :], self.positions
         ids, shares = F.pad(ids[:, 1:], (0, S), value=EOS)[:, :S], F.pad(shares, (0, S), value=1.0)[:, :S]
-        ended = (ids == EOS).cumsum(-1) > 0  # rows that have ended go on as long as others do
-        ids, shares = ids.masked_fill(ended, EOS), shares.masked_fill(F.pad(ended[:, :-1], (1, 0)), 1.0)
+        ids, shares = ended_at_eos(ids, shares)  # rows that have ended go on as long as others do
         return self.decoder.finished(ids, shares, self.pairs(memory), self.pairs(past))
