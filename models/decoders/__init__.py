@@ -11,12 +11,13 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.errors import WrongUse
 from models.charset import CHARACTERS_94, EOS, Charset
-from models.layers import Dropout, KeysValues, initialise
+from models.layers import Dropout, KeysValues, initialise, rows_of
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,10 @@ class TextDecoder(nn.Module, ABC):
 
 
 class StepDecoder(TextDecoder):
-    """Writes one character after another: `read` repeats `step` until all rows have ended, then calls `finished`.
+    """Writes one character after another: `step` is repeated until all rows have ended, then `finished` is called.
 
-    What is here is also what ONNX reads with, step by step, so in these methods no value decides what is computed, and
-    sizes are taken from `shape`, because `len` would become a constant.
+    ONNX reads with these two, so in them no value decides what is computed, and sizes are taken from `shape`, because
+    `len` would become a constant. `left_to_right` does the same here, and lets rows leave the batch as they end.
     """
 
     @abstractmethod
@@ -138,6 +139,35 @@ class StepDecoder(TextDecoder):
     def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
         """Each layer's keys and values of a memory (B, M, D), computed once and used in every step."""
         return [layer.cross_attention.keys_values(memory) for layer in self.layers]
+
+    def left_to_right(
+        self, memory: Sequence[KeysValues], memory_mask: Tensor | None, B: int
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, list[KeysValues]]]]:
+        """Ids and their probabilities (B, max_length + 1), and the rows that ended together with their `past`.
+
+        memory as `memory_keys_values` gives it. Each step computes one position. Rows that have ended leave the batch.
+        """
+        steps, device = self.config.max_length + 1, self.head.weight.device
+        ids = torch.full((B, steps), EOS, device=device)
+        shares = torch.ones(B, steps, device=device)
+        rows = torch.arange(B, device=device)  # that have not ended
+        last = torch.full((B, 1), self.charset.bos, device=device)
+        past: Sequence[KeysValues | None] = [None] * len(self.layers)
+        ended: list[tuple[Tensor, list[KeysValues]]] = []
+        for step in range(steps):
+            last, share, seen = self.step(step, last, memory, memory_mask, past)  # (R, 1)
+            ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
+            gone, going = ((last[:, 0] == EOS) == end for end in (True, False))
+            if step + 1 == steps or bool(gone.all()):
+                ended.append((rows, seen))
+                break
+            if bool(gone.any()):
+                ended.append((rows[gone], rows_of(seen, gone)))
+                rows, last = rows[going], last[going]
+                memory, seen = rows_of(memory, going), rows_of(seen, going)
+                memory_mask = None if memory_mask is None else memory_mask[going]
+            past = seen
+        return ids, shares, ended
 
 
 def names() -> list[str]:

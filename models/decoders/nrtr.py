@@ -1,7 +1,7 @@
 """A left-to-right Transformer decoder: it predicts each character from those before it, in training and in reading.
 
 As in NRTR (Sheng, Chen and Xu, ICDAR 2019, arXiv 1806.00926), but with learned positions and pre-norm, like the other
-decoders here. S is the length of the input, BOS + characters; R is the number of rows that have not ended.
+decoders here. S is the length of the input, BOS + characters.
 """
 
 import math
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.charset import EOS
 from models.decoders import DecoderConfig, StepDecoder
-from models.layers import KeysValues, Layer, learned_rows, rows_of
+from models.layers import KeysValues, Layer, learned_rows
 
 
 @dataclass(frozen=True)
@@ -54,26 +53,8 @@ class Decoder(StepDecoder):
 
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As TextDecoder. Keys and values are kept from step to step; rows that have ended leave the batch."""
-        B, steps = len(memory), self.config.max_length + 1
-        ids = torch.full((B, steps), EOS, device=memory.device)
-        shares = torch.ones(B, steps, device=memory.device)
-        rows = torch.arange(B, device=memory.device)  # that have not ended
-        last = torch.full((B, 1), self.charset.bos, device=memory.device)
-        keys_values = self.memory_keys_values(memory)
-        past: Sequence[KeysValues | None] = [None] * len(self.layers)
-        for step in range(steps):
-            last, share, seen = self.step(step, last, keys_values, memory_mask, past)  # (R, 1)
-            ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
-            going = last[:, 0] != EOS
-            if not bool(going.any()):
-                break
-            if not bool(going.all()):
-                rows, last = rows[going], last[going]
-                keys_values, seen = rows_of(keys_values, going), rows_of(seen, going)
-                memory_mask = None if memory_mask is None else memory_mask[going]
-            past = seen
-        return ids, shares
+        """As TextDecoder."""
+        return self.left_to_right(self.memory_keys_values(memory), memory_mask, len(memory))[:2]
 
     def step(
         self,

@@ -91,9 +91,9 @@ class Decoder(StepDecoder):
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
         """As TextDecoder: left to right, then `refinements` cloze refinements."""
         keys_values = self.memory_keys_values(memory)
-        ids, shares, content = self._left_to_right(keys_values, memory_mask, memory.shape[0])
+        ids, shares, ended = self.left_to_right(keys_values, memory_mask, len(memory))
         for n in range(refinements):
-            content = content if n == 0 else self._content(ids, keys_values, memory_mask)
+            content = self._content(ids, keys_values, memory_mask) if n else _gathered(ended, len(memory))
             before, lengths = ids, (ids != EOS).cumprod(-1).sum(-1)
             ids, shares = ids.clone(), shares.clone()
             for group in (lengths // TOGETHER).unique():
@@ -145,34 +145,6 @@ class Decoder(StepDecoder):
             last = layer is self.layers[-1]
             query, content, _ = layer(query, content, keys_values, mask, memory_mask, last=last)
         return torch.as_tensor(self.head(self.norm(query)))
-
-    def _left_to_right(
-        self, memory: list[KeysValues], memory_mask: Tensor | None, B: int
-    ) -> tuple[Tensor, Tensor, list[KeysValues]]:
-        """Ids and their probabilities (B, max_length + 1), and each layer's keys and values of the characters read.
-
-        Each step computes one position. Keys and values of earlier ones are kept; rows that have ended leave the batch.
-        """
-        steps, device = self.config.max_length + 1, self.positions.device
-        ids = torch.full((B, steps), EOS, device=device)
-        shares = torch.ones(B, steps, device=device)
-        rows = torch.arange(B, device=device)  # that have not ended
-        last = torch.full((B, 1), self.charset.bos, device=device)
-        past: list[KeysValues] = []  # of each layer, after the first step
-        ended: list[tuple[Tensor, list[KeysValues]]] = []  # rows that left, with their keys and values
-        for step in range(steps):
-            last, share, past = self.step(step, last, memory, memory_mask, past or [None] * len(self.layers))  # (B, 1)
-            ids[rows, step], shares[rows, step] = last[:, 0], share[:, 0]
-            gone, going = ((last[:, 0] == EOS) == end for end in (True, False))
-            if step + 1 == steps or bool(gone.all()):
-                ended.append((rows, past))
-                break
-            if bool(gone.any()):
-                ended.append((rows[gone], rows_of(past, gone)))
-                rows, last = rows[going], last[going]
-                memory, past = rows_of(memory, going), rows_of(past, going)
-                memory_mask = None if memory_mask is None else memory_mask[going]
-        return ids, shares, _gathered(ended, B)
 
     def _content(self, ids: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> list[KeysValues]:
         """Each layer's keys and values of BOS and all ids but the last, as reading left to right computes them."""
