@@ -5,8 +5,9 @@
 ViT-B/16 (untrained weights: speed does not depend on them), width 512, six permutations, perturbation, batch 64 on a
 CPU and 384 on a GPU, depth 1 and 6. Ours is `dptr pretrain` in this machine's fastest precision, on a GPU in each way
 of --execution. The other side is bench/released_step.py in fp32 (with autocast on a GPU), once with CLIP in the step
-and once without. All see the same words and take turns; medians of three runs. A line for each depth is printed
-whenever one more of its figures is known; the last one counts.
+and once without. All see the same words and take turns; medians of three runs. `utilisation` is the share of the
+machine's product rate that ours reaches: near 1, only fewer operations could make it faster. A line for each depth is
+printed whenever one more of its figures is known; the last one counts.
 """
 
 import argparse
@@ -120,8 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                             raise
                         print(f"{execution} at depth {depth}: {type(error).__name__}: {error}", file=sys.stderr)
                         continue
-                    log = steady(options.out) if kind == "cuda" else {}
-                    rates[depth][execution].append(log.get("words_per_second", done.words_per_second))
+                    log = steady(options.out)
+                    rate = log["words_per_second"] if kind == "cuda" else done.words_per_second
+                    rates[depth][execution].append(rate)
                     more[depth] |= {
                         f"{name}_{execution}": log[name] for name in ("waiting", "utilisation") if name in log
                     }
