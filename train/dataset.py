@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
@@ -37,7 +38,8 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
     `memory` (B, M, D) float32; `mask` (B, M) bool, False where a row is padding; `labels`, B strings;
     `targets` (B, L + 2) int64, the labels as ids of `charset`: BOS, characters, EOS, PAD.
 
-    An epoch depends on (seed, epoch, rank) alone. DataLoader workers share its batches; their number changes neither
+    An epoch depends on (seed, epoch, rank) alone, and up to `ranks - 1` of its words come twice, so that all ranks take
+    as many steps of as many words. DataLoader workers share its batches; their number changes neither
     the contents of a batch nor the order of batches. Memories are gathered from memory-mapped shards.
     """
 
@@ -98,8 +100,9 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         batches = enumerate(self._plan.batches(self.words.lengths, self._epoch))
-        for number, indices in islice(batches, first, None, step):
-            words = self.words.take(indices)
+        for number, whole in islice(batches, first, None, step):
+            even = np.resize(whole, -(-len(whole) // self._ranks) * self._ranks)  # no rank waits for another's step
+            words = self.words.take(even[self._rank :: self._ranks])
             generator = torch.Generator().manual_seed(hash((self.seed, self._epoch, self._rank, number)) % 2**63)
             memory, mask = self._loader.load(words)
             numbers = torch.from_numpy(words.memories)
@@ -107,7 +110,7 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
 
     @property
     def _plan(self) -> Plan:
-        return Plan(self.batch, self.seed, self._rank, self._ranks)
+        return Plan(self.batch * self._ranks, self.seed)
 
 
 def _item(words: Words, memory: Tensor, mask: Tensor | None) -> dict[str, Any]:

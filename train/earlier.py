@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from train.data.plan import Plan
 
-FREE = ("steps", "epochs", "eval_every", "batch")  # options that may change when a run goes on
+FREE = ("steps", "epochs", "eval_every", "batch", "ranks")  # what may change when a run goes on
 FOLLOW = ("lr", "encoder_lr")  # and those that may change with the batch
 
 
@@ -24,6 +24,7 @@ class Stretch:
     batch: int
     lr: float | None
     eval_every: int | None
+    ranks: int = 1
 
 
 def stretches(earlier: Sequence[Stretch], before: Stretch, now: Stretch) -> tuple[Stretch, ...]:
@@ -54,14 +55,14 @@ def lead(earlier: Sequence[Stretch], batch: int) -> float:
 def planned(plan: Plan, earlier: Sequence[Stretch]) -> Plan:
     """The plan of a run whose batches are those of `plan` now, and were others before."""
     made: tuple[Plan, int] | None = None
-    sizes = [*(one.batch for one in earlier), plan.batch * plan.ranks]
+    sizes = [*(one.batch for one in earlier), plan.batch]
     for one, after in zip(earlier, sizes[1:], strict=True):
         if one.batch != after:
-            made = replace(plan, batch=one.batch // plan.ranks, before=made), one.drawn
+            made = Plan(one.batch, plan.seed, before=made), one.drawn
     return replace(plan, before=made)
 
 
-def said(earlier: Sequence[Stretch], step: int, steps: int, batch: int) -> list[str]:
+def said(earlier: Sequence[Stretch], step: int, steps: int, batch: int, ranks: int) -> list[str]:
     """What to say of a run that goes on after `step`, and is `steps` steps of `batch` words long from now on."""
     lines = [f"continuing from step {step:,}"]
     if not earlier or earlier[-1].until != step:
@@ -75,4 +76,9 @@ def said(earlier: Sequence[Stretch], step: int, steps: int, batch: int) -> list[
         )
     if was.batch != batch:
         lines.append("the rest of the epoch is cut into batches of the new size: no word is left out or shown twice")
+    if was.ranks != ranks:
+        lines.append(
+            f"it had {was.ranks} ranks and has {ranks} from now on: batches and their order stay, and what is drawn at "
+            "random in a step does not"
+        )
     return lines

@@ -27,7 +27,7 @@ from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
-AGREE_EVERY = 10  # steps between checks whether any rank was asked to stop
+AGREE_EVERY = {"cpu": 1, "cuda": 10}  # steps between checks whether any rank was asked to stop: a GPU is waited for
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
 
@@ -113,7 +113,7 @@ class Loop:
                         self._save()
                     raise self._stopped(request) from None
                 since.waited += time.perf_counter() - asked
-                counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1
+                counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1 and len(batch) > 0
                 with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
                     since.losses.append(self.step(progress.step + 1, compute, batch, not counting))
                 since.labels.append(batch.labels)
@@ -151,7 +151,7 @@ class Loop:
         for n, value in enumerate(losses):
             if not math.isfinite(value):
                 raise self._not_finite(step - len(losses) + n + 1, value, since.labels[n])
-        seen = int(self.ranks.sum(torch.tensor(since.seen, device=self.pace.device)))
+        seen = self._seen()
         self.progress.loss = math.fsum(losses) / len(losses)
         self.progress.seconds += seconds
         self.progress.waiting += since.waited
@@ -167,6 +167,10 @@ class Loop:
         bar.set_postfix_str(text, refresh=False)
         self._since.losses, self._since.labels = [], []
         self._since.seen, self._since.waited, self._since.began = 0, 0.0, time.perf_counter()
+
+    def _seen(self) -> int:
+        """Words since the last report, those of all ranks."""
+        return int(self.ranks.sum(torch.tensor(self._since.seen, device=self.pace.device)))
 
     def _means(self) -> list[float]:
         """The losses since the last report, averaged over all ranks. This is where training waits for the device."""
@@ -203,7 +207,7 @@ class Loop:
         return torch.compiler.set_stance("force_eager") if now and self._compiled else nullcontext()
 
     def _save(self) -> None:
-        losses = self._means()
+        losses, seen = self._means(), self._seen()
         if not self.ranks.first:
             return
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
@@ -212,7 +216,7 @@ class Loop:
             **self.step.state(),
             "progress": asdict(self.progress),
             "losses": losses,
-            "seen": self._since.seen,
+            "seen": seen,
         }
         self.run.save(self.model, self.progress.step, self.progress.best_scores or {}, training)
 
@@ -222,13 +226,13 @@ class Loop:
         self.step.restore(training)
         self.progress = Progress(**training["progress"])
         losses = [torch.tensor(value, device=self.pace.device) for value in training["losses"]]
-        self._since = _Since(losses, [EARLIER] * len(losses), 0.0, training["seen"])
+        self._since = _Since(losses, [EARLIER] * len(losses), 0.0, training["seen"] * self.ranks.first)
 
     def _asked(self, request: Request) -> bool:
         """Whether to stop now. All ranks stop at the same step, whichever of them was asked."""
         if self.ranks.size == 1:
             return bool(request.signal)
-        if self.progress.step % AGREE_EVERY:
+        if self.progress.step % AGREE_EVERY.get(self.pace.device.type, 1):
             return False
         asked = self.ranks.sum(torch.tensor(request.signal, device=self.pace.device))
         request.signal = request.signal or (signal.SIGTERM if int(asked) else 0)

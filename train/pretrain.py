@@ -30,7 +30,7 @@ from train.perturb import perturbation as perturbation_asked
 from train.perturb.photographs import HowToRead
 from train.pretrain_options import PretrainOptions, check
 from train.progress import Found
-from train.ranks import Ranks, join
+from train.ranks import Ranks, check_shared, join
 from train.reading.batched import read_memories
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision, settled_reader
@@ -66,10 +66,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
         say = _silent
-    if options.batch % ranks.size:
-        raise WrongUse(
-            f"a --batch of {options.batch} cannot be split evenly among {ranks.size} ranks: choose a multiple."
-        )
+    check_shared(options.batch, ranks)
     space = space_with(options.cache, options.space, options.corpus, [options.bank] if options.bank else [], say)
     charset = Charset(characters(options.charset, options.space_char))
     words, dropped = read_words(space, options.corpus, charset, kind.max_length)
@@ -96,7 +93,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
             "--bank-reader resident or streamed."
         )
     asked = settled_reader(options.reader, options.out)
-    name, why = choose_reader(asked, loader.reader.nbytes(np.unique(training.memories)), device)
+    size = loader.reader.nbytes(np.unique(training.memories))
+    name, why = ranks.agree(choose_reader(asked, size, device))  # for all: the order of words follows from it
     say(f"reader {name}: {why}")
     reader = open_reader(name, loader.reader, training, device)
     rate = options.lr or released_rate(options.batch)
@@ -136,11 +134,11 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     needed = wanted(space.fingerprint)
     say(expectation(pace.steps * options.batch, "--epochs or --steps", needed))
     if ranks.size > 1:
-        say(f"{ranks.size} ranks with {options.batch // ranks.size} words per step each")
+        say(f"{ranks.size} ranks, which share the {options.batch} words of each step")
     for line in run.going_on():
         say(line)
     pace = replace(pace, lead=lead(run.earlier, options.batch))
-    plan = planned(Plan(options.batch // ranks.size, options.seed, ranks.rank, ranks.size), run.earlier)
+    plan = planned(Plan(options.batch, options.seed, ranks.rank, ranks.size), run.earlier)
     if options.execution == "compiled":
         for layer in decoder.layers:
             layer.compile(dynamic=True)

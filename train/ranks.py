@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cache.errors import WrongUse
+
 PATIENCE = timedelta(hours=12)  # how long other ranks wait while rank 0 evaluates
 
 
@@ -62,7 +64,17 @@ class _Loss(nn.Module):
         self.model, self._loss = model, loss
 
     def forward(self, batch: Any) -> Any:
-        return self._loss(batch)
+        if len(batch):
+            return self._loss(batch)
+        # other ranks have all words of this batch, and wait for gradients of all weights
+        nothing = torch.stack([p.flatten()[0] * 0 for p in self.model.parameters() if p.requires_grad]).sum()
+        return nothing, torch.zeros((), dtype=torch.int64, device=nothing.device)
+
+
+def check_shared(batch: int, ranks: Ranks) -> None:
+    """Raise WrongUse for a batch that has no word for some ranks."""
+    if batch < ranks.size:
+        raise WrongUse(f"a --batch of {batch} has not one word for each of {ranks.size} ranks: choose a larger one.")
 
 
 def join(device: torch.device) -> tuple[Ranks, torch.device]:

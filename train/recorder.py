@@ -56,7 +56,7 @@ class Recorder:
     def going_on(self) -> list[str]:
         """What to say of a run that goes on: from where, and what is different from now on."""
         steps, batch = self.config["resolved"]["steps"], self.config["options"]["batch"]
-        return said(self.earlier, self.state["step"], steps, batch) if self.state else []
+        return said(self.earlier, self.state["step"], steps, batch, self._ranks.size) if self.state else []
 
     def log(self, step: int, group: str, figures: dict[str, float]) -> None:
         """Append figures to metrics.jsonl and TensorBoard under `group` ("train" or "held_out")."""
@@ -159,7 +159,7 @@ def _checkpoint_of(folder: Path, config: RunConfig, resume: str) -> tuple[Path, 
     if differing:
         raise WrongUse(
             f"{source} is a run with a different configuration (that run / this command): {'; '.join(differing)}. "
-            "Choose another --out, or use the same options to continue it; only its length and its batch may change."
+            "Choose another --out, or use the same options to continue it; only length, batch and ranks may change."
         )
     path = next(reversed(steps_of(source)), None) if source.is_dir() else source
     if path is None and resume != "auto":

@@ -92,7 +92,7 @@ class RunConfig:
         """What it has that may change when a run goes on, as a stretch that ends after `step` and `drawn` batches."""
         names = ("steps", "lr", "eval_every")  # the first layout has them among the options
         steps, lr, every = (self.resolved.get(name, getattr(self.options, name)) for name in names)
-        return Stretch(step, drawn, steps, self.options.batch, lr, every)
+        return Stretch(step, drawn, steps, self.options.batch, lr, every, self.resolved.get("ranks", 1))
 
     def _deciding(self) -> dict[str, Any]:
         skipped = {*ELSEWHERE, *SHAPES, "space"}

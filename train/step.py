@@ -89,7 +89,7 @@ class Step:
         with differentiable_attention(device), autocast(device, self.pace.precision):
             value, count = self._loss(batch)
         if ranks.size > 1:  # a mean of means would give words more weight on ranks with few predictions
-            value = value * (count * ranks.size / ranks.sum(count))
+            value = value * (count * ranks.size / ranks.sum(count).clamp(min=1))
         self.optimizer.zero_grad(set_to_none=self._replay is None)  # what is recorded writes to the same tensors again
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)

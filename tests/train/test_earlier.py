@@ -79,7 +79,7 @@ def test_more_steps_go_on_in_the_schedule_of_the_new_length(options, tmp_path, m
     assert learnt(more.out) == learnt(whole.out)
     assert equal(weights(more.out), weights(whole.out))
     assert config(more.out)["resolved"]["steps"] == config(more.out)["options"]["steps"] == 20
-    earlier = {"until": 12, "drawn": 12, "steps": 12, "batch": 64, "lr": 2e-3, "eval_every": 10}
+    earlier = {"until": 12, "drawn": 12, "steps": 12, "batch": 64, "lr": 2e-3, "eval_every": 10, "ranks": 1}
     assert config(more.out)["earlier"] == [earlier]
     assert "earlier" not in config(whole.out)
 
@@ -165,8 +165,8 @@ def test_words_shown_are_those_of_all_stretches():
     assert [shown(some, step, 4) for step in (8, 9, 10)] == [60, 64, 68]
     assert lead(some, 4) == 60 / 4 - 8
     assert lead([], 4) == 0
-    plan = planned(Plan(2, 0, 1, 2), some)
-    assert plan == Plan(2, 0, 1, 2, (Plan(8, 0, 1, 2, (Plan(1, 0, 1, 2, (Plan(4, 0, 1, 2), 5)), 8)), 9))
+    plan = planned(Plan(4, 0, 1, 2), some)
+    assert plan == Plan(4, 0, 1, 2, (Plan(16, 0, before=(Plan(2, 0, before=(Plan(8, 0), 5)), 8)), 9))
     longer = [one(5), one(7, 20)]
     assert planned(Plan(8, 0), longer) == Plan(8, 0)
     assert Pace(20, 1, "cpu", "fp32", lead=lead(longer, 8)).last == 20

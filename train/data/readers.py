@@ -5,7 +5,8 @@
 - `Streamed` reads blocks of shards in random order, ahead of training and in threads, and shuffles words within a
   window of many blocks. Its reads are sequential, and its memory does not grow with the cache.
 
-All yield the same words in each epoch, each once, and check the CRC-32 of each memory that they read from disk.
+All yield the same words in each epoch, each once, and check the CRC-32 of each memory that they read from disk. Of
+several ranks, each reads its own words only, and `Streamed` seldom a block that another one reads as well.
 """
 
 from collections import deque
@@ -35,8 +36,8 @@ class Reader(Protocol):
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
         """Yield the batches of an epoch from number `start` on, a function of the plan and the epoch.
 
-        A batch is its words (B), their states end to end (ΣL, D) float16, and the lengths (B,) of those. Raises
-        Damaged, naming the shard, if a memory is not what was written.
+        A batch is the rank's words (B), perhaps none, their states end to end (ΣL, D) float16, and the lengths (B,) of
+        those. Raises Damaged, naming the shard, if a memory is not what was written.
         """
         ...
 
@@ -125,7 +126,7 @@ class Streamed:
 
     def place(self, plan: Plan, number: int) -> tuple[int, int]:
         """As `Reader.place`."""
-        return plan.place(number, len(self._words), self._window, self.order)
+        return plan.place(number, len(self._words), self._window)
 
     def _window(self, batch: int) -> int:
         return max(1, int(WINDOW_BYTES / self._bytes) // batch)
@@ -167,6 +168,8 @@ def _read(
     pool: ThreadPoolExecutor, reader: MemoryReader, numbers: NDArray[np.int64], out: NDArray[np.float16]
 ) -> list[Future[None]]:
     """Start reading memories, given in ascending order, end to end into `out` (ΣL, D), a block at a time."""
+    if not len(numbers):  # another rank has the words of all batches of this window
+        return []
     ends = np.cumsum(reader.length[numbers], dtype=np.int64)
     edges = [0, *(np.flatnonzero(np.diff(reader.block(numbers))) + 1).tolist(), len(numbers)]
     rows = [0, *ends[np.array(edges[1:]) - 1].tolist()]

@@ -97,6 +97,10 @@ def batches(loader: MemoryLoader, reader: Reader, plan: Plan, first: int) -> Gen
     number = count(first)
     for epoch in count(begun):
         for part, states, lengths in reader.epoch(plan, epoch, start):
+            if not len(part):  # of an epoch's last batch, other ranks have all words
+                nothing = torch.empty(0, device=loader.device)
+                yield TextBatch(next(number), part, nothing, None, nothing, nothing)
+                continue
             memory, mask = loader.padded(states, lengths)
             targets, numbers = (upload(t, loader.device) for t in (part.targets(), torch.from_numpy(part.memories)))
             yield TextBatch(next(number), part, memory, mask, targets, numbers)

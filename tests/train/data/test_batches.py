@@ -1,6 +1,7 @@
 """Which words are trained on, in what order, and what memory the decoder is given."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,15 +47,31 @@ def test_an_epoch_holds_every_word_once(lengths, batch, seed, number, window):
     assert sorted(map(len, batches))[1:] == [batch] * (len(batches) - 1)
 
 
-@given(lengths, st.integers(1, 9), seeds, st.integers(1, 7))
+@given(lengths, st.integers(1, 20), seeds, st.integers(1, 7), st.booleans())
 @settings(max_examples=60)
-def test_ranks_see_every_word_in_as_many_batches_of_the_same_sizes(lengths, batch, seed, ranks):
-    shares = [epoch(lengths, Plan(batch, seed, rank, ranks), window=3) for rank in range(ranks)]
-    assert len({tuple(map(len, share)) for share in shares}) == 1
-    assert {len(share) for share in shares} == {Plan(batch, seed, 0, ranks).count(len(lengths))}
-    seen = Counter(n for share in shares for b in share for n in b)
-    assert set(seen) == set(range(len(lengths)))
-    assert seen.total() < len(lengths) + ranks
+def test_ranks_divide_the_batches_of_one_process(lengths, batch, seed, ranks, ordered):
+    more = {"window": 3, "order": (lambda random: random.permutation(len(lengths))) if ordered else None}
+    shares = [epoch(lengths, Plan(batch, seed, rank, ranks), **more) for rank in range(ranks)]
+    for whole, *parts in zip(epoch(lengths, Plan(batch, seed), **more), *shares, strict=True):
+        assert sorted(n for part in parts for n in part) == sorted(whole)
+        sizes = list(map(len, parts))
+        assert sizes == sorted(sizes, reverse=True)  # the first rank has none only if there is none
+        assert sizes[0] - sizes[-1] <= 1
+
+
+def test_ranks_read_few_blocks_that_others_read_too():
+    """Of an epoch in blocks of 20 words, 64 of them a window, four ranks read little more than each word once."""
+    random, blocks = np.random.default_rng(0), np.repeat(np.arange(1280), 20)
+    lengths = random.integers(1, 26, len(blocks))
+
+    def order(random):
+        return np.argsort(random.permutation(1280)[blocks], kind="stable")
+
+    read = 0
+    for rank in range(4):
+        for window in Plan(128, 0, rank, 4).windows(lengths, 0, window=10, order=order):
+            read += len(set(blocks[np.concatenate(window)].tolist()))
+    assert read < 1.8 * 1280
 
 
 @given(lengths, st.integers(1, 9), seeds, st.integers(1, 3), st.integers(1, 4), st.data())
@@ -66,31 +83,28 @@ def test_an_epoch_begins_anywhere(lengths, batch, seed, ranks, window, data):
     assert epoch(lengths, plan, start=start, window=window) == whole[start:]
 
 
-@given(few, st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=2, max_size=4), seeds, st.data())
+stretch = st.tuples(st.integers(1, 9), st.integers(0, 20), st.integers(1, 3))
+
+
+@given(few, st.lists(stretch, min_size=2, max_size=4), seeds, st.integers(1, 4))
 @settings(max_examples=60)
-def test_another_batch_leaves_no_word_of_an_epoch_out_and_shows_none_twice(lengths, stretches, seed, data):
-    """A run of several sizes of batch, one batch at a time, on one rank or more, up to the end of an epoch."""
-    ranks, window = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
-    seen, sizes = Counter(), []
-    for rank in range(ranks):
-        plan, number, place, sizes = None, 0, 0, [*sizes, []]
-        for batch, taken in stretches:
-            plan = Plan(batch, seed, rank, ranks, plan and (plan, number))
-            last = (batch, taken) == stretches[-1]
-            end = number + taken
-            while number < end or (last and number and plan.place(number, len(lengths), window)[0] == place):
-                place, start = plan.place(number, len(lengths), window)
-                one = epoch(lengths, plan, place, start=start, window=window)[0]
-                assert len(one) <= batch
-                sizes[-1].append(len(one))
-                seen.update((place, n) for n in one)
-                number += 1
-            assert plan.place(number, len(lengths), window) >= (place, 0)
-    assert all(one == sizes[0] for one in sizes)
+def test_another_batch_leaves_no_word_of_an_epoch_out_and_shows_none_twice(lengths, stretches, seed, window):
+    """A run of several sizes of batch and numbers of ranks, one batch at a time, up to the end of an epoch."""
+    seen, plan, number, place = Counter(), None, 0, 0
+    for batch, taken, ranks in stretches:
+        plan = Plan(batch, seed, 0, ranks, plan and (plan, number))
+        last = (batch, taken, ranks) == stretches[-1]
+        end = number + taken
+        while number < end or (last and number and plan.place(number, len(lengths), window)[0] == place):
+            place, start = plan.place(number, len(lengths), window)
+            shares = [replace(plan, rank=rank) for rank in range(ranks)]
+            one = [n for share in shares for n in epoch(lengths, share, place, start=start, window=window)[0]]
+            assert 1 <= len(one) <= batch
+            seen.update((place, n) for n in one)
+            number += 1
+        assert plan.place(number, len(lengths), window) >= (place, 0)
     for number in range(max((e for e, _ in seen), default=-1) + 1):
-        found = {n: seen[number, n] for n in range(len(lengths))}
-        assert min(found.values()) >= 1
-        assert sum(found.values()) < len(lengths) + ranks
+        assert {seen[number, n] for n in range(len(lengths))} == {1}
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -111,7 +125,7 @@ def test_sorting_by_length_changes_no_words_chance(ranks):
     seen, epochs = np.zeros(1200), 600
     for number in range(epochs):
         for rank in range(ranks):
-            batches = epoch(some, Plan(12 // ranks, 0, rank, ranks), number, window=10)
+            batches = epoch(some, Plan(12, 0, rank, ranks), number, window=10)
             seen[np.concatenate(batches[:30])] += 1
     share = seen / epochs
     deviation = np.sqrt(0.3 * 0.7 / epochs)

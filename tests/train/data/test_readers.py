@@ -97,7 +97,7 @@ def test_all_readers_give_what_is_stored(shards, block, window, batch, ranks, da
                     assert states.dtype == torch.float16
                     expected = [reference[n] for n in part.memories]
                     assert lengths.tolist() == list(map(len, expected))
-                    assert (states.numpy() == np.concatenate(expected)).all()
+                    assert (states.numpy() == np.concatenate([*expected, states[:0]])).all()
                     seen.update(zip(part.labels, part.memories.tolist(), strict=True))
                 start = data.draw(st.integers(0, len(batches)))
                 again = list(one.epoch(plan, epoch, start))
@@ -105,14 +105,7 @@ def test_all_readers_give_what_is_stored(shards, block, window, batch, ranks, da
                 assert all((a[1] == b[1]).all() for a, b in zip(again, batches[start:], strict=True))
                 taken = epoch * len(batches) + start
                 assert one.place(plan, taken) == divmod(taken, len(batches))
-                other = Plan(batch + 2, 0, rank, ranks, (plan, taken))
-                now, at = one.place(other, taken)
-                rest = Counter(n for part, _, _ in one.epoch(other, now, at) for n in part.memories.tolist())
-                missed = batches[start:] if now == epoch else list(one.epoch(plan, now))
-                assert rest == Counter(n for part, _, _ in missed for n in part.memories.tolist())
-            wanted = Counter(zip(words.labels, words.memories.tolist(), strict=True))
-            assert wanted <= seen
-            assert seen.total() < len(words) + ranks
+            assert seen == Counter(zip(words.labels, words.memories.tolist(), strict=True))
 
 
 def test_streamed_words_come_from_many_blocks_and_in_another_order_each_epoch(tmp_path, small):
