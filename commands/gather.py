@@ -107,8 +107,20 @@ def tower_of(space: Space, size: Pair | None, pretrained: str | None) -> ImageEn
 def frozen_tokens(
     options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None, sets: Sequence[Labelled]
 ) -> CachedTokens | None:
-    """The frozen encoder's tokens of all pictures, embedding those not yet cached; None if the encoder is trained."""
-    return cached_tokens(space, tower, sets, options.device) if options.freeze and space and tower else None
+    """The frozen encoder's tokens of all pictures, embedding those not yet cached; None if the encoder is trained.
+
+    Of several ranks, the first embeds them, and the others wait.
+    """
+    if not (options.freeze and space and tower):
+        return None
+    from models.device import choose_device
+    from train.data.crop_batches import CachedTokens
+    from train.ranks import join
+
+    ranks, device = join(choose_device(options.device))
+    tokens = cached_tokens(space, tower, sets, str(device)) if ranks.first else None
+    ranks.agree(None)
+    return tokens or CachedTokens(space.crops(tower.config.image_size))
 
 
 def cached_tokens(space: Space, tower: ImageEncoder, sets: Sequence[Labelled], device: str) -> CachedTokens:

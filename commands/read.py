@@ -49,6 +49,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how well a run reads word images or, if it is only pre-trained, memories of words."""
+    from models.device import choose_device
+    from train.ranks import join
     from train.reading.errors_page import errors_page
     from train.reading.evaluate import evaluate as read_held_out
     from train.reading.evaluate import evaluate_crops, evaluate_texts
@@ -58,17 +60,19 @@ def evaluate(
     if ceiling and not zero_label:
         raise WrongUse("--ceiling is what --zero-label is compared with: give both, or evaluate that run by itself.")
     sets, config = [], run_config(run)
+    ranks, target = join(choose_device(device))
+    device = str(target)
     if isinstance(config.options, FinetuneOptions):
         if not (data or config.options.val):
             raise WrongUse(f"{run} was exported, without its --val: name word images with --data.")
         sets = labelled_sets(data or config.options.val, split)
-        done = evaluate_crops(run, sets, limit, device)
+        done = evaluate_crops(run, sets, limit, device, ranks=ranks)
     elif zero_label:
         if not data:
             raise WrongUse("--zero-label reads word images: name some with --data.")
         sets = labelled_sets(data, split)
         tower = tower_of(config.space(cache), None, pretrained)
-        done = evaluate_crops(run, sets, limit, device, tower=tower)
+        done = evaluate_crops(run, sets, limit, device, tower=tower, ranks=ranks)
     elif data:
         space = config.space(cache)
         texts = [words_as_set(source, split) for source in data]
@@ -76,15 +80,17 @@ def evaluate(
     else:
         done = read_held_out(run, cache, corpus, limit, device)
     page = errors or (run / "errors.html" if run.is_dir() else Path(f"{run}-errors.html"))
-    write_whole(page, errors_page(done, sets).encode())
+    if ranks.first:
+        write_whole(page, errors_page(done, sets).encode())
     text, summary = f"{table(done, worst)}\n\nmisread words: {page}", {**done.to_dict(), "errors": str(page)}
     if ceiling:
-        best = evaluate_crops(ceiling, sets, limit, device).scores
+        best = evaluate_crops(ceiling, sets, limit, device, ranks=ranks).scores
         ours = done.scores.accuracy_36
         text += f"\nceiling: {ceiling}, trained on labelled pictures, reads {best.accuracy_36:.1%} (column 36)"
         if best.accuracy_36:
             text += f"; {ours / best.accuracy_36:.1%} of that is reached without a label"
         summary["ceiling"] = {"run": str(ceiling), "scores": asdict(best)}
+    ranks.leave()
     finish(text, summary, as_json)
 
 
@@ -111,10 +117,13 @@ def read(
     Exits with 1 if some could not be read. --json also has the confidence of each character.
     """
     from cache.report import printable
+    from models.device import choose_device
+    from train.ranks import join
     from train.reading.read import read as read_pictures
     from train.run import pretrained_config
 
     run, images = _run_and_pictures(images)
+    ranks, target = join(choose_device(device))
     tower = tower_of(pretrained_config(run).space(cache), None, pretrained) if zero_label else None
 
     def show(one: Any) -> None:
@@ -124,8 +133,9 @@ def read(
             unsure = "?" if one.unsure else ""
             typer.echo(f"{printable(one.image)}\t{printable(one.text)}\t{one.confidence:.3f}\t{unsure}")
 
-    found = read_pictures(run, images, device, show, tower)
-    if attention:
+    found = read_pictures(run, images, str(target), show, tower, ranks)
+    ranks.leave()
+    if attention and ranks.first:
         from train.reading.attention_page import look
 
         say(f"attention maps of {look(run, images, attention, device):,} pictures: {attention}")

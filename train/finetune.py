@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.errors import DptrError, WrongUse
+from cache.errors import DptrError
 from cache.space import Space
 from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder
@@ -29,6 +29,7 @@ from train.expectation import expectation, none_right, wanted
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
 from train.progress import Found
+from train.ranks import check_shared, join, silent
 from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision
@@ -72,7 +73,10 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     data, a loss that is not finite, or a failed write; checkpoints already written are kept.
     """
     check(options)
-    device = choose_device(options.device)
+    ranks, device = join(choose_device(options.device))
+    if not ranks.first:
+        say = silent
+    check_shared(options.batch, ranks)
     torch.manual_seed(options.seed)
     recogniser, init = build(options, material.space, material.tower)
     charset, longest = recogniser.charset, recogniser.config.decoder.max_length
@@ -80,12 +84,13 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     weights = [w for part, w in zip(material.train, options.weight or [1.0] * len(sets), strict=False) for _ in part]
     training, val = (usable(s, charset, longest, blank=options.blank) for s in (sets, material.val))
     val = val.evenly(options.eval_words)
-    _check_readable(val)
+    _check_readable(val, "validation", "--val")
+    _check_readable(training, "training", "--train")
     recogniser.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
-    precision = settled_precision(options.precision, options.resume, options.out, device)
-    pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed)
+    precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
+    pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed, ranks=ranks)
     resolved = {
         "steps": pace.steps,
         "lr": options.rate,
@@ -94,12 +99,13 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         "precision": pace.precision,
         "crops": dict(Counter(training.sets[n].name for n in training.of)),
         "pretrained": history(init),
+        "ranks": ranks.size,
     }
     if drawn := {one.name: one.drawn_from for one in sets if one.draw}:
         resolved["drawn"] = drawn
     machine = {"device": str(device), "versions": versions()}
     config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
-    run = Recorder(options.out, config, options.resume)
+    run = Recorder(options.out, config, options.resume, ranks)
     for reason, number in training.dropped.items():
         say(f"{number:,} training crops not used: {reason}")
     for name, crops in (("training", training), ("validation", val)):
@@ -115,8 +121,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     for line in run.going_on():
         say(line)
     pace = replace(pace, lead=lead(run.earlier, options.batch))
-    plan = planned(Plan(options.batch, options.seed), run.earlier)
-    workers = WORKERS if options.workers is None else options.workers
+    plan = planned(Plan(options.batch, options.seed, ranks.rank, ranks.size), run.earlier)
+    workers = max(1, WORKERS // ranks.here) if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
     broken: dict[int, str] = {}
 
@@ -132,14 +138,16 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
 
     try:
         vision = recogniser.config.vision
-        made = Pictures(training, vision.image_size, options.augment, options.seed, vision.turn_tall)
+        made = Pictures(training, vision.image_size, options.augment, options.seed, vision.turn_tall, ranks)
         progress = loop.train(
-            lambda start: _batches(options, material, training, weights, plan, made, workers, broken, start),
+            lambda start: _batches(material, training, weights, plan, made, workers, broken, start),
             loss,
             evaluate,
         )
+        broken = {n: why for some in ranks.each(broken) for n, why in some.items()}
     finally:
         run.close()
+        ranks.leave()
     if progress.best_scores and not progress.best_scores["accuracy_36"]:
         say(none_right(pace.steps * options.batch, "--epochs or --steps", needed))
     for reason, number in Counter(broken.values()).items():
@@ -160,18 +168,18 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     )
 
 
-def _check_readable(val: Crops) -> None:
-    """Raise DptrError if no validation picture can be read, before the run is made; stops at the first that can."""
-    for n in range(len(val)):
+def _check_readable(crops: Crops, what: str, option: str) -> None:
+    """Raise DptrError if no picture can be read, before the run is made; stops at the first that can."""
+    for n in range(len(crops)):
         with suppress(ValueError):
-            decode(val.picture(n))
+            if not crops.drawing(n):
+                decode(crops.picture(n))
             return
-    names = ", ".join(one.name for one in val.sets)
-    raise DptrError(f"none of the {len(val):,} validation crops of {names} can be read as a picture: check --val.")
+    names = ", ".join(one.name for one in crops.sets)
+    raise DptrError(f"none of the {len(crops):,} {what} crops of {names} can be read as a picture: check {option}.")
 
 
 def _batches(
-    options: FinetuneOptions,
     material: Material,
     training: Crops,
     weights: list[float],
@@ -181,7 +189,7 @@ def _batches(
     broken: dict[int, str],
     start: int,
 ) -> Generator[CropBatch, None, None]:
-    """Yield the run's batches from number `start` on."""
+    """Yield the run's batches from number `start` on; a rank's share of one may have no picture that can be read."""
     numbers = schedules(training, weights, plan, start)
     made: Iterator[CropBatch]
     if material.tokens:
@@ -190,12 +198,8 @@ def _batches(
         made = load(pictures, numbers, workers, start)
     for batch in made:
         broken |= batch.broken
-        if len(batch):
+        if len(batch) or plan.ranks > 1:
             yield batch
-        elif len(broken) == len(training):
-            raise WrongUse(
-                f"none of the {len(training):,} training crops can be read as a picture: {next(iter(broken.values()))}."
-            )
 
 
 def _describe(

@@ -30,7 +30,7 @@ from train.perturb import perturbation as perturbation_asked
 from train.perturb.photographs import HowToRead
 from train.pretrain_options import PretrainOptions, check
 from train.progress import Found
-from train.ranks import Ranks, check_shared, join
+from train.ranks import Ranks, check_shared, join, silent
 from train.reading.batched import read_memories
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision, settled_reader
@@ -65,7 +65,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
     kind = configure(options.decoder, **{name: getattr(options, name) for name in names})
     ranks, device = join(choose_device(options.device))
     if not ranks.first:
-        say = _silent
+        say = silent
     check_shared(options.batch, ranks)
     space = space_with(options.cache, options.space, options.corpus, [options.bank] if options.bank else [], say)
     charset = Charset(characters(options.charset, options.space_char))
@@ -202,7 +202,3 @@ def resolve(
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
     pace = Pace(steps, every, loader.device, precision, options.seed, options.ema, ranks)
     return replace(kind, memory_width=loader.width, width=width, heads=heads), pace
-
-
-def _silent(text: str) -> None:
-    pass

@@ -1,14 +1,15 @@
-"""The processes that train one model together, started by `torchrun ... cli.py pretrain ...`; usually just one.
+"""The processes that work together, started by `torchrun ... cli.py COMMAND ...`; usually just one.
 
-Each rank takes its share of every batch; gradients are averaged while they are computed (DistributedDataParallel).
-Only rank 0 writes files and prints.
+In training, each rank takes its share of every batch, and gradients are averaged while they are computed
+(DistributedDataParallel). In reading, each takes its share of the batches. Only rank 0 writes files and prints.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,15 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cache.errors import WrongUse
 
-PATIENCE = timedelta(hours=12)  # how long other ranks wait while rank 0 evaluates
+Item = TypeVar("Item")
+PATIENCE = timedelta(hours=12)  # how long other ranks wait while rank 0 evaluates or encodes
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of this process, and the number of ranks."""
+    """The rank of this process, the number of ranks, and how many of them are on this machine."""
 
     rank: int = 0
     size: int = 1
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -46,6 +49,13 @@ class Ranks:
         distributed.broadcast_object_list(values)
         return values[0]
 
+    def each(self, value: Any) -> list[Any]:
+        """The values of all ranks, on each of them."""
+        values = [value] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
     def leave(self) -> None:
         """Leave the process group, so that processes exit without waiting for each other."""
         if self.size > 1:
@@ -54,6 +64,14 @@ class Ranks:
     def wrapped(self, model: nn.Module, loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """`loss`, wrapped so that its backward pass averages the gradients of `model` over all ranks."""
         return loss if self.size == 1 else DistributedDataParallel(_Loss(model, loss))
+
+
+ALONE = Ranks()
+
+
+def in_turn(shares: Sequence[Sequence[Sequence[Item]]]) -> list[Item]:
+    """What is in all batches, in their order; `shares` are each rank's batches, of which the ranks have one in turn."""
+    return [one for batches in zip_longest(*shares, fillvalue=()) for batch in batches for one in batch]
 
 
 class _Loss(nn.Module):
@@ -71,6 +89,10 @@ class _Loss(nn.Module):
         return nothing, torch.zeros((), dtype=torch.int64, device=nothing.device)
 
 
+def silent(text: str) -> None:
+    """Says nothing, as all ranks do but the first."""
+
+
 def check_shared(batch: int, ranks: Ranks) -> None:
     """Raise WrongUse for a batch that has no word for some ranks."""
     if batch < ranks.size:
@@ -80,7 +102,7 @@ def check_shared(batch: int, ranks: Ranks) -> None:
 def join(device: torch.device) -> tuple[Ranks, torch.device]:
     """This process's rank and device, from the environment that torchrun sets; without it, a single rank.
 
-    With several GPUs, each rank takes the one numbered by its local rank.
+    With several GPUs, each rank takes the one numbered by its local rank. May be called again.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
@@ -88,5 +110,6 @@ def join(device: torch.device) -> tuple[Ranks, torch.device]:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return Ranks(distributed.get_rank(), size), device
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return Ranks(distributed.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", 1))), device

@@ -16,13 +16,12 @@ from cache.files import cannot_write, make_folder, write_whole
 from models.device import choose_precision
 from train.curves import draw_curves
 from train.earlier import Stretch, lead, said, shown, stretches
-from train.ranks import Ranks
+from train.ranks import ALONE, Ranks
 from train.reading.result import Reading, worst_first
 from train.run import PERTURBATION, load_file, run_config, step_of, steps_of
 from train.run_config import RunConfig
 
 KEEP = 3  # checkpoints to resume from
-ALONE = Ranks()
 
 
 class Recorder:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.device import autocast, differentiable_attention, product_rate
-from train.ranks import Ranks
+from train.ranks import ALONE, Ranks
 from train.replay import CudaGraphs, Replay
 
 WARM_UP = 0.075  # fraction of all steps: 1.5 of 20 epochs
@@ -30,7 +30,7 @@ class Pace:
     precision: str
     seed: int = 0
     ema: float = 0.0  # decay of the moving average that is evaluated and kept as best; 0: the weights themselves
-    ranks: Ranks = Ranks()  # noqa: RUF009 (frozen)
+    ranks: Ranks = ALONE
     lead: float = 0.0  # steps that the run is further than their number says, because earlier ones had more words
 
     @property

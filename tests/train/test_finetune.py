@@ -149,7 +149,7 @@ def test_broken_crops_are_counted_and_the_rest_is_learnt_from(options, material,
     assert done.dropped == {"broken: it is not a picture": 2}
     assert any("2 training crops not used: it is not a picture" in line for line in say.lines)
     nothing = Material([[drawn_set(NUMBERS[:3], damaged=range(3))]], material.val, material.space, material.tower)
-    with pytest.raises(DptrError, match="none of the 3 training crops can be read as a picture"):
+    with pytest.raises(DptrError, match="none of the 3 training crops of drawn can be read as a picture: check"):
         finetune(replace(options, out=options.out.with_name("other")), nothing, say)
 
 

@@ -1,6 +1,7 @@
 """Several ranks learn what one does, stop together, and go on with another number of them."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,26 +9,43 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import train.step
+from cache.errors import WrongUse
+from cache.space import open_space
+from models.image_encoder import ImageEncoder, VisionConfig
 from tests.helpers.commands import run
 from tests.helpers.forks import Forked
+from tests.helpers.pictures import NUMBERS, drawn, drawn_set
 from tests.train.test_resume import command, figures, first_checkpoint
+from train.finetune import Material, finetune
+from train.finetune_options import FinetuneOptions
+from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
+from train.ranks import Ranks, check_shared, join
+from train.reading.evaluate import evaluate_crops
+from train.reading.read import read
 from train.run import LAST, load_checkpoint
+from train.stopping import Stopped
 
 PLAIN = ["--dropout", "0", "--perturb", "none", "--permutations", "2", "--reader", "streamed"]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CLI = str(Path(__file__).parents[2] / "cli.py")
 
 
-def ranks(options: PretrainOptions, folder: Path) -> list[subprocess.CompletedProcess]:
-    """Two ranks with the environment that torchrun gives them, to their end."""
+def numbered() -> list[dict[str, str]]:
+    """The environment that torchrun gives to each of two ranks."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    numbered = [{**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    started = [Forked.module(folder / one["RANK"], "cli", *command(options, *PLAIN), **one) for one in numbered]
+    return [{**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def ranks(options: PretrainOptions, folder: Path) -> list[subprocess.CompletedProcess]:
+    """Two ranks that pre-train, to their end."""
+    started = [Forked.module(folder / one["RANK"], "cli", *command(options, *PLAIN), **one) for one in numbered()]
     return [process.wait() for process in started]
 
 
@@ -78,3 +96,71 @@ def test_ranks_that_are_stopped_go_on_as_one(two, tmp_path):
     assert "continuing from step" in alone.stderr
     assert "it had 2 ranks and has 1 from now on" in alone.stderr
     assert_close(again.out, two[0].out)
+
+
+def readings(options: FinetuneOptions, tower: ImageEncoder, pictures: Path, ranks: Ranks) -> list:
+    """What is read without labels, as sets with labels and as files, of which one is no picture."""
+    sets = [drawn_set(NUMBERS, damaged=[3])]
+    measured = evaluate_crops(options.init, sets, device="cpu", tower=tower, ranks=ranks)
+    said = []
+    found = read(options.init, [str(pictures)], "cpu", said.append, tower, ranks)
+    assert said == (found if ranks.first else [])
+    return [[vars(one) for one in found], [vars(one) for one in measured.sets[0].readings], measured.sets[0].left_out]
+
+
+def read_and_stop(options: FinetuneOptions, cache: Path, config: VisionConfig, weights: Path, folder: Path) -> None:
+    """What a rank does: it reads, and trains until the second one gets a signal."""
+    ranks, _ = join(torch.device("cpu"))
+    tower = ImageEncoder(config)
+    tower.load_state_dict(torch.load(weights))
+    Path(f"{folder}-{ranks.rank}.json").write_text(json.dumps(readings(options, tower.eval(), folder, ranks)))
+    step = train.step.Step.__call__
+
+    def signalled(self, number, *more):
+        if number == 5 and ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, *more)
+
+    train.step.Step.__call__ = signalled
+    with pytest.raises(Stopped, match="stopped at step 5 of 9: run the same command to continue"):
+        finetune(options, crops(cache, tower), print)
+
+
+def crops(cache: Path, tower: ImageEncoder) -> Material:
+    """Numbers to learn, in sets of which one is seen twice as often; two are no pictures."""
+    sets = [[drawn_set(NUMBERS[:40], damaged=[0, 5])], [drawn_set(NUMBERS[40:], "others")]]
+    return Material(sets, [drawn_set(NUMBERS[::7], "val")], open_space(cache), tower)
+
+
+def test_ranks_read_and_fine_tune_as_one_does_and_go_on_as_one(cache, material, tmp_path):
+    first = PretrainOptions(["numbers"], tmp_path / "first", cache=cache, depth=1, heads=2, batch=32, steps=3)
+    pretrain(replace(first, dropout=0.0, permutations=2, device="cpu"), print)
+    options = FinetuneOptions(
+        first.out, ["x", "y"], ["z"], tmp_path / "run", weight=[1.0, 2.0], batch=15, steps=9, eval_every=5, lr=1e-3,
+        workers=0, device="cpu", precision="fp32",
+    )  # fmt: skip
+    pictures, weights = tmp_path / "pictures", tmp_path / "tower.pt"
+    pictures.mkdir()
+    for n in range(150):  # three batches
+        (pictures / f"{n:03}.png").write_bytes(drawn(str(n)) if n != 70 else b"no picture")
+    torch.save(material.tower.state_dict(), weights)
+    work = options, cache, material.tower.config, weights, pictures
+    started = [Forked(tmp_path / one["RANK"], read_and_stop, *work, **one) for one in numbered()]
+    alone = json.loads(json.dumps(readings(options, material.tower, pictures, Ranks())))
+    one = replace(options, out=tmp_path / "one")
+    finetune(one, crops(cache, material.tower), print)
+    done = [process.wait() for process in started]
+    assert [rank.returncode for rank in done] == [0, 0], done
+    assert [json.loads(Path(f"{pictures}-{rank}.json").read_text()) for rank in range(2)] == [alone, alone]
+    assert done[0].stdout
+    assert not done[1].stdout
+    lines = []
+    finetune(options, crops(cache, material.tower), lines.append)
+    assert {"continuing from step 5"} < set(lines)
+    assert_close(options.out, one.out)
+
+
+def test_a_batch_without_a_word_for_each_rank_is_refused():
+    check_shared(3, Ranks(0, 3))
+    with pytest.raises(WrongUse, match="a --batch of 2 has not one word for each of 3 ranks"):
+        check_shared(2, Ranks(0, 3))

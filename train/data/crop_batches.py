@@ -22,6 +22,7 @@ from models.image_encoder import Pair, stretched
 from sources.pictures import decode
 from train.data.crops import Crops
 from train.data.plan import Plan
+from train.ranks import ALONE, Ranks
 
 WORKERS = min(16, max(1, (os.cpu_count() or 2) - 1))  # processes that prepare pictures, by default
 
@@ -83,16 +84,23 @@ class CropBatch:
 
 
 class Pictures(Dataset[CropBatch]):
-    """Makes whole batches: the item for (draw, crop numbers) is a CropBatch, augmented at random with seed `draw`.
+    """Makes batches: the item for (draw, crop numbers) is a CropBatch, the numbers a rank's share of a whole batch.
 
-    Crops of sets that are drawn are drawn with that seed, and not augmented: they vary enough.
+    Each picture is augmented at random, with a seed of `draw` and its place in the whole batch. Crops of sets that are
+    drawn are drawn with that seed, and not augmented: they vary enough.
     """
 
     def __init__(
-        self, crops: Crops, image_size: Pair, strength: float = 0.0, seed: int = 0, turn_tall: bool = False
+        self,
+        crops: Crops,
+        image_size: Pair,
+        strength: float = 0.0,
+        seed: int = 0,
+        turn_tall: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.crops, self.image_size, self.strength, self.seed = crops, image_size, strength, seed
-        self.turn_tall = turn_tall
+        self.turn_tall, self.ranks = turn_tall, ranks
         if strength:
             from train.data.augment import augmented  # takes torchvision, two seconds that reading does not need
 
@@ -100,9 +108,9 @@ class Pictures(Dataset[CropBatch]):
 
     def __getitem__(self, item: tuple[int, Numbers]) -> CropBatch:
         draw, numbers = item
-        rng = random.Random(f"{self.seed} {draw}")
         made, labels, kept, broken = [], [], [], {}
-        for n in (int(n) for n in numbers):
+        for place, n in enumerate(map(int, numbers)):
+            rng = random.Random(f"{self.seed} {draw} {self.ranks.rank + place * self.ranks.size}")
             try:
                 picture, label = self._made(n, rng)
             except ValueError as error:

@@ -17,6 +17,7 @@ from train.data.crops import Crops
 from train.data.word_batches import MemoryLoader
 from train.data.words import Words
 from train.perturb import Perturbation
+from train.ranks import ALONE, Ranks, in_turn
 from train.reading.result import Reading
 
 MEMORIES, CROPS = 256, 64  # in one batch
@@ -55,9 +56,10 @@ def in_order(crops: Crops) -> list[range]:
     return [range(n, min(n + CROPS, len(crops))) for n in range(0, len(crops), CROPS)]
 
 
-def load_in_order(crops: Crops, vision: VisionConfig, workers: int) -> Iterator[CropBatch]:
-    """All crops as they enter the image tower, batch by batch."""
-    return load(Pictures(crops, vision.image_size, turn_tall=vision.turn_tall), in_order(crops), workers)
+def load_in_order(crops: Crops, vision: VisionConfig, workers: int, ranks: Ranks = ALONE) -> Iterator[CropBatch]:
+    """All crops as they enter the image tower, batch by batch; of several ranks, each has its share of the batches."""
+    numbers = in_order(crops)[ranks.rank :: ranks.size]
+    return load(Pictures(crops, vision.image_size, turn_tall=vision.turn_tall), numbers, workers)
 
 
 def read_crops(
@@ -67,25 +69,31 @@ def read_crops(
     precision: str,
     workers: int,
     tokens: CachedTokens | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[Reading], Counter[str]]:
     """Read every crop, from its picture or its cached tokens; returns readings, and counts of broken crops by reason.
 
-    Raises DptrError if all are broken.
+    Several ranks each read their share, from pictures, and return all. Raises DptrError if all are broken.
     """
     recogniser.eval()
     vision = recogniser.config.vision
-    made = tokens.batches(crops, in_order(crops)) if tokens else load_in_order(crops, vision, workers)
-    readings: list[Reading] = []
+    made = tokens.batches(crops, in_order(crops)) if tokens else load_in_order(crops, vision, workers, ranks)
+    read: list[list[Reading]] = []  # by batch
     broken: Counter[str] = Counter()
-    with tqdm(total=len(crops), desc="read", unit="word", delay=2, leave=False) as progress:
+    show = {"total": len(crops) // ranks.size, "desc": "read", "unit": "word", "delay": 2, "leave": False}
+    with tqdm(**show, disable=not ranks.first) as progress:
         for batch in made:
             broken.update(batch.broken.values())
+            read.append([])
             if len(batch):
                 with autocast(device, precision):
                     texts, confidences = recogniser.read(batch.pictures.to(device))
                 places = crops.numbers[batch.numbers].tolist()
-                readings += map(Reading, batch.labels, texts, confidences, places)
+                read[-1] += map(Reading, batch.labels, texts, confidences, places)
             progress.update(len(batch) + len(batch.broken))
+    shares = ranks.each((read, broken))
+    readings = in_turn([share for share, _ in shares])
+    broken = sum((found for _, found in shares), Counter())
     if not readings:
         names = ", ".join(one.name for one in crops.sets)
         raise DptrError(f"no picture of {names} could be read: {' or '.join(broken)}.")

@@ -20,6 +20,7 @@ from train.data.crop_batches import WORKERS
 from train.data.crops import usable
 from train.data.word_batches import MemoryLoader
 from train.data.words import read_words, split
+from train.ranks import ALONE, Ranks
 from train.reading.batched import read_crops, read_loaded, read_memories
 from train.reading.result import Evaluation, set_result
 from train.run import kept_perturbation, load_recogniser, load_run, zero_label_recogniser
@@ -88,10 +89,12 @@ def evaluate_crops(
     device: str = "auto",
     checkpoint: str = "best.pt",
     tower: ImageEncoder | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Read word images with a fine-tuned run; `limit` takes that many of each set, evenly spaced.
 
-    With the image tower of its space, a run that is only pre-trained reads them too.
+    With the image tower of its space, a run that is only pre-trained reads them too. Of several ranks, each reads its
+    share, and all return the whole.
 
     Labels with characters that the run cannot write count as misread. Left out and counted are labels that are too long
     for it, empty ones unless it was trained with `blank`, and pictures that cannot be decoded. Raises WrongUse for a
@@ -104,6 +107,7 @@ def evaluate_crops(
     results = []
     for one in sets:
         crops = usable([one], recogniser.charset, longest, strict=False, blank=blank).evenly(limit)
-        readings, broken = read_crops(recogniser, crops, target, "fp32", WORKERS)
+        workers = max(1, WORKERS // ranks.here)
+        readings, broken = read_crops(recogniser, crops, target, "fp32", workers, ranks=ranks)
         results.append(set_result(one.name, readings, crops.dropped + broken))
     return Evaluation(str(run), step, results)

@@ -23,6 +23,7 @@ from sources.ahead import mapped_ahead
 from sources.missing import NoPicture
 from sources.photos import photo_count, photos
 from sources.pictures import decode
+from train.ranks import ALONE, Ranks, in_turn
 from train.run import load_recogniser, zero_label_recogniser
 
 BATCH = 64
@@ -57,32 +58,39 @@ def read(
     device: str = "auto",
     on_result: Callable[[PictureReading], None] | None = None,
     tower: ImageEncoder | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[PictureReading]:
     """Read pictures with a run's best checkpoint, in fp32; `images` as `pictures` takes them.
 
     A run that is only pre-trained reads through `tower`, the image tower of its space.
 
-    `on_result` is called with each reading as it comes, in the order of the list. A picture that cannot be read gives a
-    reading with a problem. Raises WrongUse for an image, device or run that does not exist and for a run that was not
+    `on_result` is called with each reading as it comes, in the order of the list. Several ranks each read their share
+    and return all; the first calls `on_result`, when all are read. A picture that cannot be read gives a reading with a
+    problem. Raises WrongUse for an image, device or run that does not exist and for a run that was not
     fine-tuned, DptrError for a damaged run.
     """
     target = choose_device(device)
-    named = pictures(images)
+    named = (one for n, one in enumerate(pictures(images)) if n // BATCH % ranks.size == ranks.rank)
     recogniser = (zero_label_recogniser(run, tower) if tower else load_recogniser(run))[0].to(target)
     made = _prepared(named, recogniser.config.vision)
-    readings: list[PictureReading] = []
+    read: list[list[PictureReading]] = []  # by batch
     while batch := list(islice(made, BATCH)):
         good = [pixels for _, pixels in batch if isinstance(pixels, Tensor)]
         found = _found(recogniser, torch.stack(good).to(target)) if good else iter(())
+        read.append([])
         for name, pixels in batch:
             if isinstance(pixels, str):
                 reading = PictureReading(name, None, None, pixels)
             else:
                 text, sure, each = next(found)
                 reading = PictureReading(name, text, sure, None, each)
-            readings.append(reading)
-            if on_result:
+            read[-1].append(reading)
+            if on_result and ranks.size == 1:
                 on_result(reading)
+    readings = in_turn(ranks.each(read))
+    if on_result and ranks.size > 1 and ranks.first:
+        for reading in readings:
+            on_result(reading)
     return readings
 
 
