@@ -135,7 +135,9 @@ def read(
 
     found = read_pictures(run, images, str(target), show, tower, ranks)
     ranks.leave()
-    if attention and ranks.first:
+    if not ranks.first:
+        return  # as if all were well: torchrun ends the others as soon as one fails, and the first is to print
+    if attention:
         from train.reading.attention_page import look
 
         say(f"attention maps of {look(run, images, attention, device):,} pictures: {attention}")

@@ -133,6 +133,7 @@ class Loop:
                     self._save()
                 if self._asked(request) and step < steps:
                     self._save()
+                    self.ranks.agree(None)  # that it is saved: torchrun ends the others as soon as one has ended
                     raise self._stopped(request)
                 if evaluating:
                     since.began = time.perf_counter()
