@@ -63,9 +63,30 @@ class Collection:
     def commit(self, image: Image) -> None:
         """Add a shard under the lowest free number. DptrError if it cannot be written; nothing has changed then."""
         make_folder(self.folder)
+        self._list(write_shard(self.folder / shard_name(self._free_number()), image))
+
+    def adopt(self, path: Path, entry: Entry) -> None:
+        """As `commit`, of a shard that another process has written whole to `path`; `entry` is its line, but for the
+        name. DptrError, naming the fields, if it was made for another encoder; Damaged if it has another size.
+        """
+        check_origin(path.parent, replace(entry, shard=path.name), self.fingerprint)
+        Shard(path.parent, replace(entry, shard=path.name))
+        make_folder(self.folder)
+        to = self.folder / shard_name(self._free_number())
+        link(path, to)
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        self._list(replace(entry, shard=to.name))
+
+    def _free_number(self) -> int:
         first = self._first_number()
-        place = next((n for n, e in enumerate(self.entries) if shard_number(e) != first + n), len(self.entries))
-        entry = write_shard(self.folder / shard_name(first + place), image)
+        return next((n for n, e in enumerate(self.entries, first) if shard_number(e) != n), first + len(self.entries))
+
+    def _list(self, entry: Entry) -> None:
+        """Give a shard its line in the manifest."""
+        place = shard_number(entry) - self._first_number()
         if place == len(self.entries):
             self._end = append_line(self._manifest, self._end, entry)
         else:  # this is a shard that was dropped, made again

@@ -85,7 +85,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def link(path: Path, to: Path) -> None:
-    """Give a file that never changes another name, in the same folder, and keep the first; or copy it.
+    """Give a file that never changes another name, and keep the first; or copy it.
 
     Raises DptrError as `whole_file`. The name survives a power loss once the folder is synced.
     """

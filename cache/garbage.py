@@ -18,7 +18,7 @@ from cache.keys import Keys, keys_from_disk
 from cache.manifest import MANIFEST, unlisted
 from cache.neighbours import Neighbours
 from cache.shard import SHARD_BYTES, Entry, Image, Shard
-from cache.space import Space, collections
+from cache.space import JOBS, Space, collections
 
 Part = tuple[Keys, NDArray[np.float16], NDArray[np.int64]]  # keys (n,), states (ΣL, D), lengths (n,)
 
@@ -28,7 +28,7 @@ class Garbage:
     """What can be removed from one space."""
 
     space: Space
-    folders: list[Path]  # of dropped corpora, banks and word images
+    folders: list[Path]  # of dropped corpora, banks and word images, and of a job that nobody drives
     files: list[Path]  # never finished
     unused: dict[str, NDArray[np.bool_]]  # for a shard of memories: which of them nothing points at
     tables: list[tuple[Neighbours, list[Entry]]]  # of neighbours, and the shards of each that are kept
@@ -62,6 +62,7 @@ def find_garbage(
     dropped += [space.existing_crops(size).folder for size in crops]
     left = {name for name in space.banks() if space.bank(name).entries} - set(banks)
     dropped += [space.neighbours(name).folder for name in space.neighbour_tables() if name not in left]
+    dropped += [space.folder / JOBS] * (space.folder / JOBS).is_dir()
     kept = [space.corpus(name) for name in space.corpora() if name not in corpora]
     used = np.unique(np.concatenate([np.empty(0, "S16"), *(corpus.keys() for corpus in kept)]))
     unused = {shard.entry.shard: ~np.isin(_keys(shard), used) for shard in space.memories.shards()}

@@ -18,6 +18,7 @@ from cache.memories import Memories
 from cache.neighbours import Neighbours
 
 SPACE = "space.json"
+JOBS = "job"  # the folder of shards that are being made elsewhere, see pipeline/workers/plan.py
 KINDS = ("corpora", "banks", "crops", "neighbours")  # of collections that have names
 
 
