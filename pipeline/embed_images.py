@@ -13,13 +13,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.bank import picture_key
-from cache.errors import DptrError
+from cache.bank import Bank, picture_key
+from cache.errors import DptrError, WrongUse
 from cache.index_file import Facts
 from cache.keys import key_bytes
 from cache.replacement import Unwanted, replace_pictures
+from cache.space import Space
+from pipeline.elsewhere import Elsewhere
 from pipeline.encoder import Encoder
-from pipeline.picture_shards import Tally, decoded_alike, embed_into
+from pipeline.picture_shards import Away, Tally, decoded_alike, embed_into
 from pipeline.stage import MARGIN, Say, check_room, say_encoder, size, writing_space
 from pipeline.text_score import TextScore
 
@@ -55,17 +57,21 @@ def embed_images(
     index: str = "auto",
     max_text_score: float | None = None,
     replace: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> ImageSummary:
     """Add every readable picture of `photos` (name, encoded bytes) to the bank and bring its index up to date.
 
     With `replace` the bank becomes these pictures, in one step for readers; those that it has are not encoded again.
 
     `count` is how many to expect, None if unknown; `index` is one of `cache.index.KINDS`. Pictures with a higher
-    `TextScore` than `max_text_score` are left out. Raises WrongUse for a kind of index that the bank is too small for
+    `TextScore` than `max_text_score` are left out. `elsewhere` has the pictures, decoded here, encoded by other
+    processes, to the same bytes; it cannot score. Raises WrongUse for a kind of index that the bank is too small for
     and for an encoder that cannot score; DptrError when no picture can be read, when the bank's pictures were decoded
     differently, when the disk is too small, when another process is writing the space, or when a write fails.
     Committed shards stay.
     """
+    if elsewhere and max_text_score is not None:
+        raise WrongUse("--max-text-score needs the pictures' tokens in this process: leave out --on.")
     T, E = encoder.image_shape()
     tally, unwanted = Tally(), _with_text(encoder, max_text_score) if max_text_score is not None else None
     photos = _from_the_first_readable(iter(photos), encoder, tally)  # before anything is created on disk
@@ -82,7 +88,8 @@ def embed_images(
         photos = _noting(photos, names) if replace else photos
         before, began, computed = target.bytes, time.perf_counter(), encoder.visual.busy
         with tqdm(photos, "encode", count, unit="picture", delay=2) as progress:
-            embed_into(target, encoder, progress, (T, E), tally, unwanted, True, known)
+            away = _away(elsewhere, space, target) if elsewhere else None
+            embed_into(target, encoder, progress, (T, E), tally, unwanted, True, known, away)
         written, removed = target.bytes - before, 0
         if replace:
             removed, left_out = replace_pictures(bank, target, names, alike, unwanted)
@@ -115,6 +122,10 @@ def embed_images(
         looked_at=looked_at,
         alike=duplicates,
     )
+
+
+def _away(elsewhere: Elsewhere, space: Space, target: Bank) -> Away:
+    return lambda size, tasks: elsewhere(space, target, {"shards": "pictures", "batch": size}, tasks)
 
 
 def _noting(photos: Iterable[tuple[str, bytes]], names: dict[bytes, str]) -> Iterator[tuple[str, bytes]]:

@@ -8,7 +8,7 @@ two and the table of the space's keys, however long the source is.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,9 @@ from cache.errors import DptrError
 from cache.keys import as_keys
 from cache.memories import Memories
 from cache.shard import SHARD_BYTES, Image
+from cache.space import Space
 from pipeline.commit import committing, shards
+from pipeline.elsewhere import Arrays, Elsewhere
 from pipeline.encoder import Encoder
 from pipeline.labels import Labels, telling
 from pipeline.prompt_table import Prompts
@@ -53,11 +55,18 @@ class TextSummary:
 
 @telling()
 def embed_text(
-    cache: Path, encoder: Encoder, labels: Labels, corpus_name: str, say: Say, replace: bool = False
+    cache: Path,
+    encoder: Encoder,
+    labels: Labels,
+    corpus_name: str,
+    say: Say,
+    replace: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> TextSummary:
     """Make sure that every label's memory is in the encoder's space and every label in the corpus.
 
     With `replace` the corpus becomes these labels, in one step for readers. Memories of others stay in the space.
+    `elsewhere` has the prompts encoded by other processes, to the same bytes.
 
     Raises DptrError when the sources hold no usable word, when the disk is too small, when another process is writing
     the space, or when a write fails; committed shards stay.
@@ -79,7 +88,10 @@ def embed_text(
             f"{size(planned)}; {size(free)} free on the disk"
         )
         before, began = memories.bytes, time.perf_counter()
-        _embed(encoder, memories, prompts, new)
+        if elsewhere:
+            _embed_elsewhere(elsewhere, space, prompts, new)
+        else:
+            _embed(encoder, memories, prompts, new)
         seconds = time.perf_counter() - began
         had, held = corpus.rows, prompts.hold(corpus)
         images = _corpus_shards(corpus, prompts.pointers(held=replace))
@@ -111,8 +123,13 @@ def _corpus_shards(corpus: Corpus, pointers: Iterator[tuple[str, bytes, int]]) -
         yield corpus.shard_of(names, as_keys(keys), counts)
 
 
+def _missing_shards(prompts: Prompts, memories: Memories) -> Iterator[list[tuple[bytes, list[int]]]]:
+    """(key, token ids) of the prompts of each shard that is to be made."""
+    return shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
+
+
 def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -> None:
-    missing = shards(prompts.missing(memories), lambda prompt: prompts.size(prompt[1]), SHARD_BYTES)
+    missing = _missing_shards(prompts, memories)
     unfinished = Unfinished(memories.folder)
     with (
         tqdm(total=count, desc="encode", unit="word", delay=2) as progress,
@@ -125,3 +142,25 @@ def _embed(encoder: Encoder, memories: Memories, prompts: Prompts, count: int) -
             lengths = np.array([encoder.rows(i) for i in ids])
             commit(memories.shard_of, as_keys(keys), states, lengths, then=unfinished.committed())
     unfinished.forget()
+
+
+def _embed_elsewhere(elsewhere: Elsewhere, space: Space, prompts: Prompts, count: int) -> None:
+    tasks = (text_task(shard) for shard in _missing_shards(prompts, space.memories))
+    with tqdm(total=count, desc="encode", unit="word", delay=2) as progress:
+        for rows in elsewhere(space, space.memories, {"shards": "text"}, tasks):
+            progress.update(rows)
+    Unfinished(space.memories.folder).forget()
+
+
+def text_task(shard: Sequence[tuple[bytes, Sequence[int]]]) -> Arrays:
+    """What a shard of memories is made from: `keys` (n,); `ids`, token ids end to end; and their `lengths` (n,)."""
+    keys, ids = zip(*shard, strict=True)
+    lengths = np.array([len(i) for i in ids], np.int32)
+    return {"keys": as_keys(keys), "ids": np.concatenate([np.array(i, np.int32) for i in ids]), "lengths": lengths}
+
+
+def text_shard(encoder: Encoder, memories: Memories, task: Arrays) -> Image:
+    """The shard of a `text_task`."""
+    ids = [part.tolist() for part in np.split(task["ids"], np.cumsum(task["lengths"])[:-1])]
+    states = encoder.text_states(ids)
+    return memories.shard_of(task["keys"], states, np.array([encoder.rows(i) for i in ids]))

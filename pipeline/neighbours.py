@@ -8,7 +8,7 @@ training only gathers rows.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from cache.errors import DptrError
 from cache.lock import writing
 from cache.memories import MemoryReader
 from cache.neighbours import MadeFor
+from cache.shard import Image
 from cache.space import Space
+from pipeline.elsewhere import Arrays, Elsewhere
 
 K = 32
 SHARD, BATCH = 16_384, 1024  # memories in a shard, and searched together
@@ -44,11 +46,17 @@ class NeighbourSummary:
 
 
 def neighbours(
-    space: Space, corpus_name: str, bank_name: str, k: int | None, say: Callable[[str], None]
+    space: Space,
+    corpus_name: str,
+    bank_name: str,
+    k: int | None,
+    say: Callable[[str], None],
+    elsewhere: Elsewhere | None = None,
 ) -> NeighbourSummary:
     """Make sure that every memory of the corpus has a row in the bank's table, `k` wide (as it is, or K, if None).
 
-    A table for other photographs than the bank has now, or of another width, is made anew. Raises WrongUse for a corpus
+    A table for other photographs than the bank has now, or of another width, is made anew. `elsewhere` has the rows
+    found by other processes, to the same bytes. Raises WrongUse for a corpus
     or bank that does not exist, DptrError if the bank has no index over all its photographs, if the widths differ, if
     another process is writing the space, or if a write fails; committed shards stay.
     """
@@ -82,10 +90,17 @@ def neighbours(
             say(f"{name}: {side.kind} search{looks}, recall@10 {side.recall:.3g} on a sample of the words")
         with tqdm(total=int(missing.sum()), desc="search", unit="memory", delay=2) as progress:
             new, new_keys = numbers[missing], keys[missing]
-            for start in range(0, len(new), SHARD):
-                here = slice(start, start + SHARD)
-                near, far = _search(sides, end_rows, new[here], width, progress.update)
-                table.commit(table.shard_of(new_keys[here], near, far, made_for))
+            parts = (slice(start, start + SHARD) for start in range(0, len(new), SHARD))
+            if elsewhere:
+                how = [(side.sign, side.kind, side.reach, side.recall) for side in sides]
+                work = {"shards": "neighbours", "bank": bank_name, "sides": how, "made_for": asdict(made_for)}
+                tasks = ({"keys": new_keys[here], "numbers": new[here]} for here in parts)
+                for rows in elsewhere(space, table, work, tasks):
+                    progress.update(rows)
+            else:
+                for here in parts:
+                    near, far = search(sides, end_rows, new[here], width, progress.update)
+                    table.commit(table.shard_of(new_keys[here], near, far, made_for))
     return NeighbourSummary(
         space=space.name,
         bank=bank_name,
@@ -156,7 +171,7 @@ def _sides(index: Any, bank: Bank, end_rows: EndRows, numbers: NDArray[np.int64]
     return sides
 
 
-def _search(
+def search(
     sides: Sequence[Side], end_rows: EndRows, numbers: NDArray[np.int64], k: int, progress: Callable[[int], object]
 ) -> list[NDArray[np.int32]]:
     """The nearest and the farthest photographs of memories (n,): two tables (n, k)."""
@@ -168,3 +183,28 @@ def _search(
             table[here] = side.search(queries, k)
         progress(len(queries))
     return tables
+
+
+def neighbour_maker(
+    space: Space, bank_name: str, how: Sequence[tuple[int, str, int, float]], made_for: MadeFor
+) -> Callable[[Arrays], Image]:
+    """What makes the shard of a task, memories' `keys` (n,) and `numbers` (n,), in another process than `neighbours`.
+
+    `how` has the fields of each `Side` but for its index.
+    """
+    bank, table, end_rows = space.existing_bank(bank_name), space.neighbours(bank_name), EndRows(space)
+    facts, index = bank.index_facts(), bank.whole_index()
+    if facts and any(kind != facts.kind for _, kind, _, _ in how):
+        tokens = bank.class_tokens()
+        everything = faiss_index.empty_index("exact", tokens)
+        faiss_index.add(everything, tokens)
+    sides = [
+        Side(sign, index if facts and kind == facts.kind else everything, kind, reach, recall)
+        for sign, kind, reach, recall in how
+    ]
+
+    def make(task: Arrays) -> Image:
+        near, far = search(sides, end_rows, task["numbers"], made_for.k, lambda memories: None)
+        return table.shard_of(task["keys"], near, far, made_for)
+
+    return make

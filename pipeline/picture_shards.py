@@ -7,10 +7,10 @@ between them.
 
 import hashlib
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -22,14 +22,16 @@ from cache.bank import Bank, picture_key
 from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
 from cache.replacement import Unwanted
-from cache.shard import SHARD_BYTES
+from cache.shard import SHARD_BYTES, Image, pack_strings
 from pipeline.commit import committing
+from pipeline.elsewhere import Arrays
 from pipeline.unfinished import Unfinished
 from sources.ahead import ahead, mapped_ahead
 from sources.pictures import DECODING, thumbnail
 
 BATCH = {"cpu": 16, "cuda": 256}  # pictures in one forward pass: more overflow a CPU's caches, fewer leave a GPU idle
 L = TypeVar("L")
+Away = Callable[[int, Iterator[Arrays]], Iterator[int]]  # commits the shards of tasks, encoded in batches of a size
 
 
 @dataclass
@@ -72,18 +74,26 @@ def embed_into(
     unwanted: Unwanted | None = None,
     thumbnails: bool = False,
     known: Iterable[bytes] = (),
+    away: Away | None = None,
 ) -> None:
     """Add the pictures (name, encoded bytes) that the bank does not have yet; each gives (T, E) = `shape` values.
 
     A shard holds whole batches, without what is `unwanted`, and `thumbnails` if asked for. Pictures with a `known` key
-    are taken for the bank's. DptrError if the bank's pictures were decoded differently.
+    are taken for the bank's. `away` encodes decoded pictures in other processes, to the same bytes. DptrError if the
+    bank's pictures were decoded differently.
     """
     _check_decoding(bank)
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
     unfinished, seen = Unfinished(bank.folder, most // size), {*known, *key_bytes(bank.keys())}
+    decoded = _decoded(tower, seen, photos, tally, 4 * size, thumbnails)
+    if away:
+        for _ in away(size, map(picture_task, _batches(decoded, most // size * size))):
+            pass  # the source tells how far it is
+        unfinished.forget()
+        return
     with (
-        closing(ahead(_batches(_decoded(tower, seen, photos, tally, 4 * size, thumbnails), size), 1)) as pictures,
+        closing(ahead(_batches(decoded, size), 1)) as pictures,
         closing(unfinished.through(tower.encoded, _stacked(pictures), _name)) as encoded,
         committing(bank) as commit,
     ):
@@ -100,6 +110,29 @@ def embed_into(
                 small = [p.thumbnail for p in some] if thumbnails else []
                 commit(bank.shard_of, names, keys, tokens, DECODING, small, then=unfinished.committed())
     unfinished.forget()
+
+
+def picture_task(some: Sequence[Picture]) -> Arrays:
+    """What a shard of pictures is made from: `pixels` (n, 3, H, W) uint8, `keys` (n,), and the strings `names` and
+    `thumbnails` as `pack_strings` stores them.
+    """
+    pixels, keys = torch.stack([p.pixels for p in some]).numpy(), as_keys([p.key for p in some])
+    names, small = pack_strings("names", [p.name for p in some]), [p.thumbnail for p in some]
+    return {"pixels": pixels, "keys": keys, **names, **pack_strings("thumbnails", small)}
+
+
+def picture_shard(tower: Tower, bank: Bank, task: Arrays, size: int) -> Image:
+    """The shard of a `picture_task` from batches of `size`."""
+    pixels = torch.from_numpy(task["pixels"])
+    tokens = [tokens for _, tokens in tower.encoded((None, batch) for batch in pixels.split(size))]
+    names = [name.decode() for name in _unpacked(task, "names")]
+    thumbnails = _unpacked(task, "thumbnails")
+    return bank.shard_of(names, task["keys"], np.concatenate(tokens), DECODING, thumbnails if any(thumbnails) else [])
+
+
+def _unpacked(task: Arrays, name: str) -> list[bytes]:
+    data = task[name].tobytes()
+    return [data[a:b] for a, b in pairwise(task[f"{name}_offsets"].tolist())]
 
 
 def decoded_alike(bank: Bank) -> bool:

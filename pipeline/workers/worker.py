@@ -1,0 +1,109 @@
+"""A worker: makes the shards that drivers of a cache want, one at a time. `dptr worker` is one."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cache.errors import DptrError
+from cache.neighbours import MadeFor
+from cache.shard import Image
+from cache.space import JOBS, Space
+from pipeline.elsewhere import Arrays
+from pipeline.workers.claim import claiming, worker_name
+from pipeline.workers.plan import JOB, Job
+
+POLL = 0.1  # seconds between looks for something to do
+Make = Callable[[Arrays], Image]
+
+
+def work(
+    cache: Path,
+    space: str | None,
+    say: Callable[[str], None],
+    wait: float = 60.0,
+    device: str = "auto",
+    pretrained: str | None = None,
+) -> int:
+    """Make shards for the drivers of a cache, until there has been no living one for `wait` seconds; returns how many.
+
+    `space` is the beginning of the names of the spaces to work for, all if None; `pretrained` says where the encoder's
+    weights are on this machine. Raises DptrError, after telling the driver, for a shard that cannot be made.
+    """
+    made, since, touched = 0, time.monotonic(), dict[Path, int]()
+    workplaces: dict[Path, Workplace] = {}
+    while time.monotonic() - since < wait:
+        for folder in (path.parents[1] for path in sorted(cache.glob(f"{space or ''}*/{JOBS}/{JOB}"))):
+            job = Job(folder)
+            if job.touched() != touched.get(folder):  # its driver lives
+                touched[folder], since = job.touched(), time.monotonic()
+            place = workplaces.get(folder)
+            if place is None or place.work != job.work():
+                say(f"working for {folder}")
+                place = workplaces[folder] = Workplace(Space(folder), device, pretrained)
+            if done := place.make_all():
+                made, since = made + done, time.monotonic()
+        time.sleep(POLL)
+    return made
+
+
+class Workplace:
+    """One job, and what it takes to make its shards."""
+
+    def __init__(self, space: Space, device: str = "auto", pretrained: str | None = None) -> None:
+        self._job, self._name = Job(space.folder), worker_name()
+        self.work = self._job.work()
+        self._make = maker(space, self.work, device, pretrained)
+
+    def make_all(self) -> int:
+        """Make one shard after another until nobody wants one that is not claimed; returns how many."""
+        made = 0
+        while self._job.work() == self.work and self._make_next():
+            made += 1
+        return made
+
+    def _make_next(self) -> bool:
+        files = self._job.names()
+        taken = {n.split(".")[0] for n in files if n.endswith((".claim", ".json")) and n != JOB}
+        for name in (n.removesuffix(".task") for n in files if n.endswith(".task")):
+            if name in taken:
+                continue
+            with claiming(self._job.claim(name), self._name) as mine:
+                if mine:
+                    task = self._job.task(name, self.work)
+                    if task is not None:
+                        self._make_one(name, task)
+                        return True
+                    self._job.claim(name).unlink(missing_ok=True)
+        return False
+
+    def _make_one(self, name: str, task: Arrays) -> None:
+        try:
+            self._job.leave(name, self._name, self._make(task))
+        except DptrError as error:
+            if not self._job.wants(name):  # another has made it, and its files are gone
+                return
+            self._job.fail(name, self._name, f"worker {self._name} cannot make a shard: {error}")
+            raise
+
+
+def maker(space: Space, work: bytes, device: str, pretrained: str | None) -> Make:
+    """What makes the shards of a job, loading no more than it takes.
+
+    DptrError if this machine's encoder is not the one of the space, or if the job is of another version.
+    """
+    wanted = json.loads(work)
+    if wanted["shards"] == "neighbours":
+        from pipeline.neighbours import neighbour_maker
+
+        return neighbour_maker(space, wanted["bank"], wanted["sides"], MadeFor(**wanted["made_for"]))
+    from pipeline.embed_text import text_shard
+    from pipeline.encoder import space_encoder
+    from pipeline.picture_shards import picture_shard
+
+    encoder, memories, bank = space_encoder(space, pretrained, device), space.memories, space.bank("any")
+    if wanted["shards"] == "text":
+        return lambda task: text_shard(encoder, memories, task)
+    if wanted["shards"] == "pictures":
+        return lambda task: picture_shard(encoder, bank, task, wanted["batch"])
+    raise DptrError(f"{space.folder} wants shards of {wanted['shards']}, which this dptr cannot make: update it here.")
