@@ -26,12 +26,15 @@ from commands.neighbours import neighbours
 from commands.read import evaluate, export, read
 from commands.serve import serve
 from commands.train import compare, finetune, pretrain
+from commands.worker import worker
 
 if _MAIN:
     signal.signal(signal.SIGINT, _BEFORE)
 
 app = typer.Typer(cls=Commands, **HELP)
-for command in (embed_text, embed_images, neighbours, pretrain, draw, finetune, compare, evaluate, read, serve, export):
+for command in (
+    embed_text, embed_images, neighbours, worker, pretrain, draw, finetune, compare, evaluate, read, serve, export,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

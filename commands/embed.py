@@ -11,6 +11,7 @@ from cache.errors import DptrError, WrongUse
 from cache.files import check_folder, plain_name
 from cache.report import printable
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
+from commands.worker import On, elsewhere
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
 from train.options import DATA, FIRST, MODEL
@@ -52,6 +53,7 @@ def embed_text(
     layout: Layout = None,
     precision: Precision = "auto",
     device: Device = "auto",
+    on: On = None,
     column: Column = None,
     encoding: Annotated[
         str, typer.Option(help="Character encoding of text files.", rich_help_panel=DATA)
@@ -80,6 +82,7 @@ def embed_text(
 
     plain_name("corpus", corpus)
     check_folder("--cache", cache)
+    others = elsewhere(on, device)
     how = Reading(column, encoding, split, say)
     labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode, keep_spaces)
     if not len(labels):
@@ -87,7 +90,7 @@ def embed_text(
     from pipeline.embed_text import embed_text as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, labels, corpus, say, replace)
+    done = embed(cache, encoder, labels, corpus, say, replace, others)
     rate = f" ({done.new_memories / done.seconds:,.0f} words/s)" if done.new_memories else ""
     removed = f", {done.removed_labels:,} removed (their memories stay cached)" if replace else ""
     text = (
@@ -108,6 +111,7 @@ def embed_images(
     layout: Layout = None,
     precision: Precision = "auto",
     device: Device = "auto",
+    on: On = None,
     column: Column = None,
     split: Split = "train",
     index: Annotated[
@@ -141,6 +145,7 @@ def embed_images(
     chosen(index, 1)
     plain_name("bank", bank)
     check_folder("--cache", cache)
+    others = elsewhere(on, device)
     pictures = (picture for source in sources for picture in photos(source, split, column))
     first = next(pictures, None)  # before the encoder is loaded, so that a missing source is reported at once
     if first is None:
@@ -150,7 +155,8 @@ def embed_images(
     from pipeline.embed_images import embed_images as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)
-    done = embed(cache, encoder, chain([first], pictures), count, bank, say, index, max_text_score, replace)
+    given = chain([first], pictures)
+    done = embed(cache, encoder, given, count, bank, say, index, max_text_score, replace, others)
     removed = f"{done.removed:,} removed, " if replace else ""
     text = (
         f"bank '{bank}': {done.new:,} pictures added in {done.seconds:.1f} s, {removed}"

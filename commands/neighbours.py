@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from commands.console import DEFAULT_CACHE, CacheDir, Json, SpaceName, finish, say
+from commands.worker import On, elsewhere
 
 
 def neighbours(
@@ -16,13 +17,14 @@ def neighbours(
     ] = None,
     cache: CacheDir = DEFAULT_CACHE,
     space: SpaceName = None,
+    on: On = None,
     as_json: Json = False,
 ) -> None:
     """Find the photographs nearest to and farthest from each word, for `--perturb nearest` and `far`."""
     from cache.space import space_with
     from pipeline.neighbours import neighbours as find
 
-    done = find(space_with(cache, space, [corpus], [bank], say), corpus, bank, k, say)
+    done = find(space_with(cache, space, [corpus], [bank], say), corpus, bank, k, say, elsewhere(on, "auto"))
     text = (
         f"bank '{bank}': {done.new:,} memories compared in {done.seconds:.1f} s, "
         f"{done.memories - done.new:,} had been before; {done.k} nearest and farthest photographs each"
