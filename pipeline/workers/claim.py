@@ -10,8 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -37,40 +36,43 @@ def boot() -> str:
         return ""
 
 
-@contextmanager
-def claiming(path: Path, worker: str) -> Iterator[bool]:
-    """Yields whether this process has the claim, and keeps it until the end. After an error it is given back.
+class Claim:
+    """The right to make a shard, from `claim` until `end`."""
 
-    A claim whose shard is finished stays where it is: the driver removes it with the task.
-    """
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor, self._ended = path, descriptor, Event()
+        self._beating = Thread(target=self._beat, daemon=True)
+        self._beating.start()
+
+    def end(self, finished: bool) -> None:
+        """If the shard is finished, the file stays, and the driver removes it with the task; else anyone may claim it.
+
+        Once ended, nothing happens.
+        """
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._beating.join()
+        if not finished:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            with suppress(OSError):
+                os.utime(self._descriptor)
+
+
+def claim(path: Path, worker: str) -> Claim | None:
+    """The claim whose file is `path`; None if another worker has it, or the job is over."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError:  # another worker has it, or the job is over
-        yield False
-        return
-    ended = Event()
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, json.dumps({"worker": worker, "boot": boot()}).encode())
-        beating = Thread(target=_beat, args=(descriptor, ended), daemon=True)
-        beating.start()
-        try:
-            yield True
-        finally:
-            ended.set()
-            beating.join()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _beat(descriptor: int, ended: Event) -> None:
-    while not ended.wait(BEAT):
-        with suppress(OSError):
-            os.utime(descriptor)
+    except OSError:
+        return None
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, json.dumps({"worker": worker, "boot": boot()}).encode())
+    return Claim(path, descriptor)
 
 
 class Watch:

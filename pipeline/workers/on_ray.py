@@ -30,9 +30,7 @@ class Worker:
 class RayCrew:
     """A `Crew` of actors."""
 
-    def __init__(
-        self, address: str | None, say: Callable[[str], None], device: str = "auto", pretrained: str | None = None
-    ) -> None:
+    def __init__(self, address: str | None, say: Callable[[str], None], device: str = "auto") -> None:
         """`address` is of a cluster; None: the one that RAY_ADDRESS names or that runs here, else a new one of this
         machine. WrongUse if Ray is not installed.
         """

@@ -18,6 +18,7 @@ from cache.space import JOBS, Space
 from pipeline.workers.crew import Losses
 
 LOOK = 15.0  # seconds between looks at the queue
+ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED"
 SCRIPT = """\
 #!/bin/bash
 #SBATCH --job-name={name}
@@ -36,7 +37,6 @@ class SlurmCrew:
         sbatch: Sequence[str],
         say: Callable[[str], None],
         device: str = "auto",
-        pretrained: str | None = None,
     ) -> None:
         """`count` elements, submitted with these options of sbatch."""
         self._wanted, self._sbatch, self._say = set(range(count)), sbatch, say
@@ -87,7 +87,9 @@ class SlurmCrew:
     def _running(self) -> set[int]:
         """The elements that run or wait."""
         self._looked = time.monotonic()
-        listed = _run("squeue", "--noheader", "--array", "--name", self._name, "--format", "%K").split()
+        listed = _run(
+            "squeue", "--noheader", "--array", "--name", self._name, "--states", ALIVE, "--format", "%K"
+        ).split()
         return {int(number) for number in listed if number.isdigit()}
 
     def _submit(self, elements: set[int]) -> str:

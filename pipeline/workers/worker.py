@@ -2,7 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from cache.errors import DptrError
@@ -10,7 +12,7 @@ from cache.neighbours import MadeFor
 from cache.shard import Image
 from cache.space import JOBS, Space
 from pipeline.elsewhere import Arrays
-from pipeline.workers.claim import claiming, worker_name
+from pipeline.workers.claim import Claim, claim, worker_name
 from pipeline.workers.plan import JOB, Job
 
 POLL = 0.1  # seconds between looks for something to do
@@ -56,35 +58,54 @@ class Workplace:
         self._make = maker(space, self.work, device, pretrained)
 
     def make_all(self) -> int:
-        """Make one shard after another until nobody wants one that is not claimed; returns how many."""
-        made = 0
-        while self._job.work() == self.work and self._make_next():
-            made += 1
+        """Make one shard after another until nobody wants one that is not claimed; returns how many.
+
+        While one is written, the next is made.
+        """
+        made, left = 0, list[Future[None]]()
+        with ThreadPoolExecutor(1) as writing:
+            while self._job.work() == self.work and (mine := self._next()):
+                name, held, task = mine
+                with self._told(name, held):
+                    image = self._make(task)
+                    while left:
+                        left.pop().result()
+                    left.append(writing.submit(self._leave, name, held, image))
+                    made += 1
+            while left:
+                left.pop().result()
         return made
 
-    def _make_next(self) -> bool:
+    def _next(self) -> tuple[str, Claim, Arrays] | None:
+        """The first task that nobody has claimed, with the claim to it."""
         files = self._job.names()
         taken = {n.split(".")[0] for n in files if n.endswith((".claim", ".json")) and n != JOB}
         for name in (n.removesuffix(".task") for n in files if n.endswith(".task")):
-            if name in taken:
-                continue
-            with claiming(self._job.claim(name), self._name) as mine:
-                if mine:
-                    task = self._job.task(name, self.work)
-                    if task is not None:
-                        self._make_one(name, task)
-                        return True
-                    self._job.claim(name).unlink(missing_ok=True)
-        return False
+            held = None if name in taken else claim(self._job.claim(name), self._name)
+            if held:
+                task = self._job.task(name, self.work)
+                if task is not None:
+                    return name, held, task
+                held.end(finished=False)
+        return None
 
-    def _make_one(self, name: str, task: Arrays) -> None:
+    def _leave(self, name: str, held: Claim, image: Image) -> None:
+        with self._told(name, held):
+            self._job.leave(name, self._name, image)
+            held.end(finished=True)
+
+    @contextmanager
+    def _told(self, name: str, held: Claim) -> Iterator[None]:
+        """After an error the claim is given back, and the driver is told, unless another has made the shard."""
         try:
-            self._job.leave(name, self._name, self._make(task))
-        except DptrError as error:
-            if not self._job.wants(name):  # another has made it, and its files are gone
-                return
-            self._job.fail(name, self._name, f"worker {self._name} cannot make a shard: {error}")
-            raise
+            yield
+        except BaseException as error:
+            held.end(finished=False)
+            if not isinstance(error, DptrError):
+                raise
+            if self._job.wants(name):
+                self._job.fail(name, self._name, f"worker {self._name} cannot make a shard: {error}")
+                raise
 
 
 def maker(space: Space, work: bytes, device: str, pretrained: str | None) -> Make:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults import job, replaced, runs
+from tests.faults import job, replaced, runs, workers
 
 MEMORY = Path("/dev/shm")  # no waiting for a disk: a killed process, unlike a machine, loses nothing unsynced on either
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, default=20_000, help="damaged files")
     parser.add_argument("--sequences", type=int, default=300, help="sequences of everything")
     parser.add_argument("--replaced", type=int, default=1, help="every so many system calls a replacement is disturbed")
+    parser.add_argument("--workers", type=int, default=200, help="kills of workers and their driver")
     asked = parser.parse_args()
     happened = {}
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
@@ -37,6 +38,7 @@ def main() -> None:
             "mutations": lambda folder: runs.mutations(folder, encoder, asked.mutations),
             "sequences": lambda folder: runs.sequences(folder, encoder, asked.sequences),
             "replaced": lambda folder: replaced.replacements(folder, encoder, asked.replaced),
+            "workers": lambda folder: workers.kills(folder, encoder, asked.workers),
         }.items():
             if getattr(asked, name):
                 began = time.perf_counter()

@@ -30,6 +30,7 @@ from cache.memories import MemoryReader
 from cache.neighbours import ABSENT
 from cache.space import open_space
 from cache.verify import verify
+from pipeline.elsewhere import Elsewhere
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
@@ -61,17 +62,18 @@ def prepare(folder: Path) -> Encoder:
     return Encoder("tiny", "untrained:1", precision="fp32", device="cpu")
 
 
-def parts(encoder: Encoder, size: int = 100) -> list[Callable[[Path], object]]:
+def parts(encoder: Encoder, size: int = 100, elsewhere: Elsewhere | None = None) -> list[Callable[[Path], object]]:
     """The parts of the job, in order; `size` is the number of labels in the first corpus."""
 
     def text(first: int, last: int, corpus: str) -> Callable[[Path], object]:
-        return lambda cache: embed_text(cache, encoder, collect(map(str, range(first, last))), corpus, quiet)
+        labels = [str(n) for n in range(first, last)]
+        return lambda cache: embed_text(cache, encoder, collect(labels), corpus, quiet, elsewhere=elsewhere)
 
     def images(cache: Path) -> object:
-        return embed_images(cache, encoder, iter(PICTURES), len(PICTURES), "noise", quiet)
+        return embed_images(cache, encoder, iter(PICTURES), len(PICTURES), "noise", quiet, elsewhere=elsewhere)
 
     def near_and_far(cache: Path) -> object:
-        return neighbours(open_space(cache), TABULATED, "noise", 3, quiet)
+        return neighbours(open_space(cache), TABULATED, "noise", 3, quiet, elsewhere)
 
     return [text(0, size, "one"), text(size // 2, size * 2, TABULATED), images, near_and_far]
 

@@ -10,7 +10,7 @@ from tests.helpers.forks import Forked
 @pytest.fixture(scope="module")
 def happened(tmp_path_factory):
     """In a process of its own, because it forks: with one thread, and no patches of other tests."""
-    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4 --replaced 17"
+    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4 --replaced 17 --workers 4"
     folder = tmp_path_factory.mktemp("faults")
     done = Forked.module(folder, "tests.faults", *asked.split(), TQDM_DISABLE="1").wait()
     assert done.returncode == 0, done.stderr
@@ -41,6 +41,10 @@ def test_no_damage_goes_unnoticed(happened):
 
 def test_what_is_replaced_is_the_old_or_the_new(happened):
     assert min(happened["replaced"]["old"], happened["replaced"]["new"]) >= 2
+
+
+def test_workers_and_driver_that_are_killed_make_the_bytes_of_one_process(happened):
+    assert happened["workers"]["finished byte-identical"] >= 1
 
 
 def test_any_sequence_ends_in_the_plain_cache(happened):

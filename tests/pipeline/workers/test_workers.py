@@ -14,7 +14,7 @@ from cache.memories import key_of
 from cache.space import open_space
 from pipeline.embed_text import embed_text, text_task
 from pipeline.labels import collect
-from pipeline.workers.claim import Watch, claiming
+from pipeline.workers.claim import Watch, claim
 from pipeline.workers.crew import Losses, Volunteers
 from pipeline.workers.driver import Driver
 from pipeline.workers.plan import Job
@@ -63,14 +63,14 @@ def test_each_shard_is_made_by_one_worker(made):
 def test_a_claim_is_one_workers_until_it_is_dead(tmp_path):
     path, watch = tmp_path / "one.claim", Watch()
     assert not watch.dead(path)
-    with claiming(path, "me") as mine:
-        with claiming(path, "other") as also:
-            assert (mine, also) == (True, False)
-        assert not watch.dead(path)
+    mine = claim(path, "me")
+    assert mine
+    assert claim(path, "other") is None
+    assert not watch.dead(path)
+    mine.end(finished=True)
     assert watch.dead(path)  # its lock is free, as after a kill
     path.unlink()
-    with pytest.raises(KeyboardInterrupt), claiming(path, "me"):
-        raise KeyboardInterrupt
+    claim(path, "me").end(finished=False)
     assert not path.exists()
 
 
@@ -79,8 +79,7 @@ def test_a_claim_from_another_machine_is_void_without_a_sign_of_life(tmp_path, m
     monkeypatch.setattr(claims, "LEASE", 0.2)
     monkeypatch.setattr(claims, "boot", lambda: "another machine")
     path = tmp_path / "one.claim"
-    with claiming(path, "me"):
-        pass
+    claim(path, "me").end(finished=True)
     monkeypatch.undo()
     monkeypatch.setattr(claims, "LEASE", 0.2)
     watch = Watch()
