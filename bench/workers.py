@@ -61,6 +61,7 @@ def main() -> None:
         "linear": round(whole["encoding"] / half["encoding"] / 2, 4),
         "linear_with_tokenising": round(whole["all"] / half["all"] / 2, 4),
         "bytes_a_word": round((whole["peak"] - half["peak"]) / (asked.words - asked.words // 2), 1),
+        "temporary_bytes_a_word": round(whole["temporary_bytes"] / asked.words),
         "driver_processor_seconds_a_million": round(whole["processor"] / asked.words * 1e6, 1),
         "seconds": {"one": one, "half": half, "whole": whole},
         "goal": MOST,
@@ -88,7 +89,7 @@ def labels(count: int) -> Iterator[str]:
 
 
 def measured(cache: Path, encoder: Encoder, count: int, workers: int) -> dict[str, float]:
-    """Seconds of encoding and of all, processor seconds and peak memory of the driver."""
+    """Seconds of encoding, counting and all; processor seconds, peak memory and temporary disk of the driver."""
     print(f"{count:,} words, {workers or 'no'} workers ...", file=sys.stderr)
     servants = [started(lambda: work(cache, None, str, 600.0)) for _ in range(workers)]
     told = cache.parent / f"{cache.name}.json"
@@ -96,9 +97,13 @@ def measured(cache: Path, encoder: Encoder, count: int, workers: int) -> dict[st
     def drive() -> None:
         began, processor = time.perf_counter(), time.process_time()
         elsewhere = Driver(Volunteers(str), str) if workers else None
-        done = embed_text(cache, encoder, collect(labels(count)), "words", str, elsewhere=elsewhere)
+        words = collect(labels(count))
+        counted = round(time.perf_counter() - began, 2)
+        done = embed_text(cache, encoder, words, "words", str, elsewhere=elsewhere)
         assert done.new_memories == count
-        seconds = {"encoding": done.seconds, "all": round(time.perf_counter() - began, 2), "peak": peak()}
+        seconds = {"encoding": done.seconds, "counting": counted, "all": round(time.perf_counter() - began, 2)}
+        ((pages, size),) = words.database.execute("SELECT * FROM pragma_page_count, pragma_page_size")
+        seconds |= {"peak": peak(), "temporary_bytes": pages * size}
         write_whole(told, json.dumps({**seconds, "processor": time.process_time() - processor}).encode())
 
     os.waitpid(started(drive), 0)

@@ -1,14 +1,16 @@
 """What a stage asks for when its shards are to be made by other processes; `pipeline.workers` does it."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from cache.collection import Collection
+from cache.shard import Image
 from cache.space import Space
 
 Arrays = Mapping[str, NDArray[Any]]  # by name: what a shard is made from
+Build = Callable[[], Image]  # the rest of it, once all is computed
 
 
 class Elsewhere(Protocol):

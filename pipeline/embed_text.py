@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from cache.memories import Memories
 from cache.shard import SHARD_BYTES, Image
 from cache.space import Space
 from pipeline.commit import committing, shards
-from pipeline.elsewhere import Arrays, Elsewhere
+from pipeline.elsewhere import Arrays, Build, Elsewhere
 from pipeline.encoder import Encoder
 from pipeline.labels import Labels, telling
 from pipeline.prompt_table import Prompts
@@ -156,11 +158,12 @@ def text_task(shard: Sequence[tuple[bytes, Sequence[int]]]) -> Arrays:
     """What a shard of memories is made from: `keys` (n,); `ids`, token ids end to end; and their `lengths` (n,)."""
     keys, ids = zip(*shard, strict=True)
     lengths = np.array([len(i) for i in ids], np.int32)
-    return {"keys": as_keys(keys), "ids": np.concatenate([np.array(i, np.int32) for i in ids]), "lengths": lengths}
+    return {"keys": as_keys(keys), "ids": np.fromiter(chain.from_iterable(ids), np.int32), "lengths": lengths}
 
 
-def text_shard(encoder: Encoder, memories: Memories, task: Arrays) -> Image:
-    """The shard of a `text_task`."""
-    ids = [part.tolist() for part in np.split(task["ids"], np.cumsum(task["lengths"])[:-1])]
-    states = encoder.text_states(ids)
-    return memories.shard_of(task["keys"], states, np.array([encoder.rows(i) for i in ids]))
+def text_shard(encoder: Encoder, memories: Memories, task: Arrays) -> Build:
+    """Encodes a `text_task`; what is returned builds the shard."""
+    ids, ends = task["ids"].tolist(), np.cumsum(task["lengths"]).tolist()
+    prompts = [ids[a:b] for a, b in pairwise([0, *ends])]
+    states = encoder.text_states(prompts)
+    return partial(memories.shard_of, task["keys"], states, np.array([encoder.rows(prompt) for prompt in prompts]))

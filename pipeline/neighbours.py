@@ -9,6 +9,7 @@ training only gathers rows.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,8 @@ from cache.errors import DptrError
 from cache.lock import writing
 from cache.memories import MemoryReader
 from cache.neighbours import MadeFor
-from cache.shard import Image
 from cache.space import Space
-from pipeline.elsewhere import Arrays, Elsewhere
+from pipeline.elsewhere import Arrays, Build, Elsewhere
 
 K = 32
 SHARD, BATCH = 16_384, 1024  # memories in a shard, and searched together
@@ -94,6 +94,7 @@ def neighbours(
             if elsewhere:
                 how = [(side.sign, side.kind, side.reach, side.recall) for side in sides]
                 work = {"shards": "neighbours", "bank": bank_name, "sides": how, "made_for": asdict(made_for)}
+                work["memories"] = space.memories.rows  # so that a worker which knows fewer looks again
                 tasks = ({"keys": new_keys[here], "numbers": new[here]} for here in parts)
                 for rows in elsewhere(space, table, work, tasks):
                     progress.update(rows)
@@ -187,8 +188,8 @@ def search(
 
 def neighbour_maker(
     space: Space, bank_name: str, how: Sequence[tuple[int, str, int, float]], made_for: MadeFor
-) -> Callable[[Arrays], Image]:
-    """What makes the shard of a task, memories' `keys` (n,) and `numbers` (n,), in another process than `neighbours`.
+) -> Callable[[Arrays], Build]:
+    """What finds the rows of a task, memories' `keys` (n,) and `numbers` (n,), in another process than `neighbours`.
 
     `how` has the fields of each `Side` but for its index.
     """
@@ -203,8 +204,8 @@ def neighbour_maker(
         for sign, kind, reach, recall in how
     ]
 
-    def make(task: Arrays) -> Image:
+    def make(task: Arrays) -> Build:
         near, far = search(sides, end_rows, task["numbers"], made_for.k, lambda memories: None)
-        return table.shard_of(task["keys"], near, far, made_for)
+        return partial(table.shard_of, task["keys"], near, far, made_for)
 
     return make

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from typing import Protocol, TypeVar
 
@@ -22,9 +23,9 @@ from cache.bank import Bank, picture_key
 from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
 from cache.replacement import Unwanted
-from cache.shard import SHARD_BYTES, Image, pack_strings
+from cache.shard import SHARD_BYTES, pack_strings
 from pipeline.commit import committing
-from pipeline.elsewhere import Arrays
+from pipeline.elsewhere import Arrays, Build
 from pipeline.unfinished import Unfinished
 from sources.ahead import ahead, mapped_ahead
 from sources.pictures import DECODING, thumbnail
@@ -121,13 +122,14 @@ def picture_task(some: Sequence[Picture]) -> Arrays:
     return {"pixels": pixels, "keys": keys, **names, **pack_strings("thumbnails", small)}
 
 
-def picture_shard(tower: Tower, bank: Bank, task: Arrays, size: int) -> Image:
-    """The shard of a `picture_task` from batches of `size`."""
+def picture_shard(tower: Tower, bank: Bank, task: Arrays, size: int) -> Build:
+    """Encodes a `picture_task` in batches of `size`; what is returned builds the shard."""
     pixels = torch.from_numpy(task["pixels"])
     tokens = [tokens for _, tokens in tower.encoded((None, batch) for batch in pixels.split(size))]
     names = [name.decode() for name in _unpacked(task, "names")]
     thumbnails = _unpacked(task, "thumbnails")
-    return bank.shard_of(names, task["keys"], np.concatenate(tokens), DECODING, thumbnails if any(thumbnails) else [])
+    small = thumbnails if any(thumbnails) else []
+    return partial(bank.shard_of, names, task["keys"], np.concatenate(tokens), DECODING, small)
 
 
 def _unpacked(task: Arrays, name: str) -> list[bytes]:

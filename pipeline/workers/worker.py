@@ -9,14 +9,13 @@ from pathlib import Path
 
 from cache.errors import DptrError
 from cache.neighbours import MadeFor
-from cache.shard import Image
 from cache.space import JOBS, Space
-from pipeline.elsewhere import Arrays
+from pipeline.elsewhere import Arrays, Build
 from pipeline.workers.claim import Claim, claim, worker_name
 from pipeline.workers.plan import JOB, Job
 
 POLL = 0.1  # seconds between looks for something to do
-Make = Callable[[Arrays], Image]
+Make = Callable[[Arrays], Build]
 
 
 def work(
@@ -37,12 +36,14 @@ def work(
     while time.monotonic() - since < wait:
         for folder in (path.parents[1] for path in sorted(cache.glob(f"{space or ''}*/{JOBS}/{JOB}"))):
             job = Job(folder)
+            if not (wanted := job.work()):  # it has just ended
+                continue
             if job.touched() != touched.get(folder):  # its driver lives
                 touched[folder], since = job.touched(), time.monotonic()
             place = workplaces.get(folder)
-            if place is None or place.work != job.work():
+            if place is None or place.work != wanted:
                 say(f"working for {folder}")
-                place = workplaces[folder] = Workplace(Space(folder), device, pretrained)
+                place = workplaces[folder] = Workplace(Space(folder), wanted, device, pretrained)
             if done := place.make_all():
                 made, since = made + done, time.monotonic()
         time.sleep(POLL)
@@ -52,25 +53,25 @@ def work(
 class Workplace:
     """One job, and what it takes to make its shards."""
 
-    def __init__(self, space: Space, device: str = "auto", pretrained: str | None = None) -> None:
-        self._job, self._name = Job(space.folder), worker_name()
-        self.work = self._job.work()
-        self._make = maker(space, self.work, device, pretrained)
+    def __init__(self, space: Space, work: bytes, device: str = "auto", pretrained: str | None = None) -> None:
+        """`work` is what the job wanted when it was looked at."""
+        self._job, self._name, self.work = Job(space.folder), worker_name(), work
+        self._make = maker(space, work, device, pretrained)
 
     def make_all(self) -> int:
         """Make one shard after another until nobody wants one that is not claimed; returns how many.
 
-        While one is written, the next is made.
+        While one is built and written, the next is computed.
         """
         made, left = 0, list[Future[None]]()
         with ThreadPoolExecutor(1) as writing:
             while self._job.work() == self.work and (mine := self._next()):
                 name, held, task = mine
                 with self._told(name, held):
-                    image = self._make(task)
+                    build = self._make(task)
                     while left:
                         left.pop().result()
-                    left.append(writing.submit(self._leave, name, held, image))
+                    left.append(writing.submit(self._leave, name, held, build))
                     made += 1
             while left:
                 left.pop().result()
@@ -89,9 +90,9 @@ class Workplace:
                 held.end(finished=False)
         return None
 
-    def _leave(self, name: str, held: Claim, image: Image) -> None:
+    def _leave(self, name: str, held: Claim, build: Build) -> None:
         with self._told(name, held):
-            self._job.leave(name, self._name, image)
+            self._job.leave(name, self._name, build())
             held.end(finished=True)
 
     @contextmanager
@@ -109,7 +110,7 @@ class Workplace:
 
 
 def maker(space: Space, work: bytes, device: str, pretrained: str | None) -> Make:
-    """What makes the shards of a job, loading no more than it takes.
+    """What computes the shards of a job, loading no more than it takes.
 
     DptrError if this machine's encoder is not the one of the space, or if the job is of another version.
     """

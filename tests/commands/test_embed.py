@@ -110,6 +110,7 @@ def test_help_loads_nothing_heavy():
         (["pretrain", "--corpus", "numbers", "--out", "r", "--cache", "none"], 2, "none holds no encoder's space"),
         (["evaluate", "none"], 2, "there is no run in none"),
         (["cache", "info", "--cache", "none"], 2, "there is no cache in none"),
+        (["embed-text", "words.txt", "--corpus", "x", "--on", "slurm:few"], 2, "--on slurm:few is not known"),
         (["no-such-command"], 2, "No such command"),
     ],
 )

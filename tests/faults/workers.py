@@ -54,15 +54,13 @@ def kills(folder: Path, encoder, count: int) -> Counter[str]:
                 os.kill(number, signal.SIGCONT)
                 done["stopped for a while"] += 1
             elif not (name == "driver" and ended(number)):
-                os.kill(number, signal.SIGKILL)
-                os.waitpid(number, 0)
+                kill(number)
                 running[name] = started(works[name])
                 done["kills"] += 1
                 done["of the driver"] += name == "driver"
         for name, number in running.items():
             if name != "driver":
-                os.kill(number, signal.SIGKILL)
-                os.waitpid(number, 0)
+                kill(number)
         assert not list(cut.glob("*/job"))
         job.clean(cut)
         assert job.files(cut) == expected
@@ -84,6 +82,13 @@ def started(work: Callable[[], None]) -> int:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
     return child
+
+
+def kill(number: int) -> None:
+    """End a process. AssertionError if it had failed before."""
+    os.kill(number, signal.SIGKILL)
+    _, status = os.waitpid(number, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "the work failed by itself"
 
 
 def ended(number: int) -> bool:
