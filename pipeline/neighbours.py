@@ -93,8 +93,13 @@ def neighbours(
             parts = (slice(start, start + SHARD) for start in range(0, len(new), SHARD))
             if elsewhere:
                 how = [(side.sign, side.kind, side.reach, side.recall) for side in sides]
-                work = {"shards": "neighbours", "bank": bank_name, "sides": how, "made_for": asdict(made_for)}
-                work["memories"] = space.memories.rows  # so that a worker which knows fewer looks again
+                work = {
+                    "shards": "neighbours",
+                    "bank": bank_name,
+                    "sides": how,
+                    "made_for": asdict(made_for),
+                    "memories": space.memories.rows,  # so that a worker which knows fewer looks again
+                }
                 tasks = ({"keys": new_keys[here], "numbers": new[here]} for here in parts)
                 for rows in elsewhere(space, table, work, tasks):
                     progress.update(rows)

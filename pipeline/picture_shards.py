@@ -87,14 +87,14 @@ def embed_into(
     most = max(1, SHARD_BYTES // (shape[0] * shape[1] * 2))  # pictures per shard
     size = min(BATCH[tower.device.type], most)
     unfinished, seen = Unfinished(bank.folder, most // size), {*known, *key_bytes(bank.keys())}
-    decoded = _decoded(tower, seen, photos, tally, 4 * size, thumbnails)
+    decoded = partial(_decoded, tower, seen, photos, tally, 4 * size, thumbnails)
     if away:
-        for _ in away(size, map(picture_task, _batches(decoded, most // size * size))):
+        for _ in away(size, (picture_task(some) for some in _batches(decoded(), most // size * size))):
             pass  # the source tells how far it is
         unfinished.forget()
         return
     with (
-        closing(ahead(_batches(decoded, size), 1)) as pictures,
+        closing(ahead(_batches(decoded(), size), 1)) as pictures,
         closing(unfinished.through(tower.encoded, _stacked(pictures), _name)) as encoded,
         committing(bank) as commit,
     ):

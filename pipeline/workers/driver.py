@@ -23,7 +23,7 @@ SILENT = 60.0  # seconds without any worker until the user is told
 
 
 class Driver:
-    """`pipeline.stage.Elsewhere`: has shards made by a crew."""
+    """`pipeline.elsewhere.Elsewhere`: has shards made by a crew."""
 
     def __init__(self, crew: Crew, say: Callable[[str], None]) -> None:
         self._crew, self._say = crew, say

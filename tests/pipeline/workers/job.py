@@ -45,21 +45,19 @@ def serve(cache: Path, wait: float) -> None:
 
 
 def neighbours_on_ray(cache: Path, space: str) -> None:
-    """A table found by two nodes of a Ray cluster, one of which dies after the first shard."""
+    """A table found by a Ray cluster of two nodes, one of which dies after the first shard."""
     import ray
     from ray.cluster_utils import Cluster
 
     neighbours_stage.SHARD = 50
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=1)
     crew, tend = RayCrew(cluster.address, print), RayCrew.tend
 
     def tend_and_kill(self, made: int) -> None:
         tend(self, made)
-        if made and nodes:
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
-            cluster.add_node(num_cpus=1)
-            nodes.clear()
+        if made and node in cluster.list_all_nodes():
+            cluster.remove_node(node, allow_graceful=False)
 
     RayCrew.tend = tend_and_kill
     print(neighbours(Space(cache / space), "numbers", "noise", None, print, Driver(crew, print)).new)
