@@ -212,6 +212,8 @@ def _describe(
     say: Callable[[str], None],
 ) -> None:
     parts = {"image encoder": recogniser.encoder, "FMU": recogniser.fmu, "decoder": recogniser.decoder}
+    if recogniser.guide is not None:
+        parts["its guide"] = recogniser.guide
     sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f} M" for name, part in parts.items())
     (H, W), (rows, columns) = recogniser.config.vision.image_size, recogniser.config.vision.grid
     sets = "1 set" if len(training.sets) == 1 else f"{len(training.sets):,} sets"
@@ -226,6 +228,8 @@ def _describe(
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
     if init.reads_pictures:
         start = f"all of it from {options.init}"
+    if recogniser.guide is not None:
+        start = f"a new {options.student} decoder, guided in training by that of {options.init}"
     say(f"image encoder {encoder}; {start}, learning rate {options.rate:.3g}")
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
     if options.precision == "auto":

@@ -74,6 +74,9 @@ class FinetuneOptions:
     )
     permutations: int | None = option("Number of permutations for parseq (default: as pre-trained).", MODEL, None)
     scratch: bool = option("Start from random decoder weights of the same shape, as a control.", MODEL, False)
+    student: str | None = option(
+        "Read with a new decoder of this kind, such as ctc; the run's own guides it in training alone.", MODEL, None
+    )
 
     seed: int = option("Random seed for new weights, data order, permutations and augmentation.", MACHINE, 0)
     workers: int | None = option("Processes that prepare pictures (default: cores - 1, at most 16).", MACHINE, None)
