@@ -52,6 +52,7 @@ def test_the_guide_is_only_in_checkpoints_to_continue_from(options, material, in
     assert (recogniser.decoder.config.kind, recogniser.guide) == ("ctc", None)
     export(options.out, tmp_path / "out", "safetensors", print)
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(best)
+    export(options.out, tmp_path / "onnx", "onnx", print)  # which reads pictures with both and compares
     for run in (options.out, tmp_path / "out"):
         assert evaluate_crops(run, material.val, device="cpu").scores.words == 13
     again, _ = build(replace(options, init=options.out, student=None), None, None)
