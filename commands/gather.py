@@ -28,6 +28,13 @@ def labelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
     return [one for source in sources for one in labelled(source, split)]
 
 
+def unlabelled_sets(sources: Sequence[str], split: str) -> list[Labelled]:
+    """The sets of word images in these sources, whose labels are not looked at."""
+    from sources.unlabelled import unlabelled
+
+    return [one for source in sources for one in unlabelled(source, split)]
+
+
 def comparable_sets(options: object, data: Sequence[str] | None, split: str) -> list[Labelled]:
     """The sets in `data` or, if that is not given, those a fine-tuned run was measured on, if they are still there."""
     from train.finetune_options import FinetuneOptions

@@ -1,7 +1,15 @@
 """Commands that train: `dptr pretrain | finetune | compare`."""
 
 from commands.console import Json, RunCache, Split, Weights, command, finish, say
-from commands.gather import cached_tokens, frozen_tokens, image_tower, labelled_sets, tower_of, training_sets
+from commands.gather import (
+    cached_tokens,
+    frozen_tokens,
+    image_tower,
+    labelled_sets,
+    tower_of,
+    training_sets,
+    unlabelled_sets,
+)
 from train.compare_options import CompareOptions
 from train.finetune_options import FinetuneOptions
 from train.pretrain_options import PretrainOptions
@@ -36,8 +44,9 @@ def _finetune(
     space, tower = image_tower(options, cache, pretrained)
     training = training_sets(options, cache, split)
     watched = labelled_sets(options.val, split)
+    unlabelled = unlabelled_sets(options.unlabelled, split)
     tokens = frozen_tokens(options, space, tower, [*(one for part in training for one in part), *watched])
-    done = learn(options, Material(training, watched, space, tower, tokens), say)
+    done = learn(options, Material(training, watched, space, tower, tokens, unlabelled), say)
     text = (
         f"run {options.out}: {done.steps:,} steps in {done.seconds:.1f} s ({done.crops_per_second:,.0f} word images/s, "
         f"waiting for them {done.waiting:.1%} of the time); best at step {done.best_step:,}: "

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.decoders import DecoderConfig, confidence, make
+from models.decoders import DecoderConfig, TextDecoder, confidence, make
 from models.image_encoder import ImageEncoder, VisionConfig
 from models.layers import Attention, Dropout, feed_forward, initialise
 
 QUERIES = 26  # as many as the released decoder has positions
+GUIDE = "guide."  # how the names of those weights begin that training alone needs
 
 
 class FMU(nn.Module):
@@ -68,6 +69,7 @@ class Recogniser(nn.Module):
         heads = config.decoder.heads if D % config.decoder.heads == 0 else 1
         self.fmu = FMU(D, heads, config.decoder.dropout, config.queries) if config.queries else nn.Identity()
         self.decoder = make(config.decoder)
+        self.guide: TextDecoder | None = None  # learns from the same memory, in training alone
 
     @property
     def charset(self) -> Any:
@@ -83,8 +85,10 @@ class Recogniser(nn.Module):
         return torch.as_tensor(self.fmu(self.adapt(tokens)))
 
     def loss(self, pictures: Tensor, targets: Tensor) -> Tensor:
-        """The decoder's loss, a scalar; targets (B, S + 1) as `Charset.encode` gives them."""
-        return self.decoder.loss(self.memory(pictures), None, targets)
+        """The decoder's loss, a scalar, plus its guide's; targets (B, S + 1) as `Charset.encode` gives them."""
+        memory = self.memory(pictures)
+        loss = self.decoder.loss(memory, None, targets)
+        return loss if self.guide is None else loss + self.guide.loss(memory, None, targets)
 
     def read(self, pictures: Tensor) -> tuple[list[str], list[float]]:
         """The text of each picture and its confidence, 0 to 1. The module must be in evaluation mode."""

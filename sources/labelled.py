@@ -104,12 +104,13 @@ def _dataset(source: str, split: str) -> Labelled:
             f"the dataset '{source}' has the columns {', '.join(table.column_names)}: word images need one of "
             f"{', '.join(PICTURES)} and one of {', '.join(LABELS)}."
         )
-    encoded = _undecoded(table, image)
+    encoded = undecoded(table, image)
     labels = [NoText(UNLABELLED) if text is None else str(text) for text in table[label]]
     return Labelled(source, labels, lambda n: picture_of(encoded[n][image]))
 
 
-def _undecoded(table: Any, column: str) -> Any:
+def undecoded(table: Any, column: str) -> Any:
+    """A column of encoded pictures of a dataset, for `picture_of`."""
     import datasets
 
     return table.cast_column(column, datasets.Image(decode=False)).select_columns([column])

@@ -32,10 +32,10 @@ def photos(source: str, split: str = "train", column: str | None = None) -> Iter
         yield from lmdb_pictures(path)
     elif path.is_dir():
         files = files_below(path)
-        if _is_dataset(files):
+        if is_dataset(files):
             yield from _dataset(source, split, column)
         else:
-            yield from _folder(path, _tried(files))
+            yield from _folder(path, tried(files))
     elif path.suffix == ".parquet":
         yield from _dataset(source, split, column)
     elif _is_tar(path):
@@ -55,12 +55,12 @@ def photo_count(source: str) -> int | None:
         return len(lmdb_samples(path)[0])
     if path.is_dir():
         files = files_below(path)
-        tried = _tried(files)
-        return None if _is_dataset(files) or any(map(_packed, tried)) else len(tried)
+        usable = tried(files)
+        return None if is_dataset(files) or any(map(_packed, usable)) else len(usable)
     return 1 if path.is_file() and path.suffix != ".parquet" and not _is_tar(path) else None
 
 
-def _is_dataset(files: list[Path]) -> bool:
+def is_dataset(files: list[Path]) -> bool:
     """Whether `datasets` reads a folder with these files: it holds Parquet other than img2dataset's beside its tars."""
     present = set(files)
     return any(file.suffix == ".parquet" and file.with_suffix(".tar") not in present for file in files)
@@ -81,7 +81,7 @@ def _folder(folder: Path, files: list[Path]) -> Iterator[tuple[str, bytes]]:
             yield name, read_picture(file)
 
 
-def _tried(files: list[Path]) -> list[Path]:
+def tried(files: list[Path]) -> list[Path]:
     """The files of a folder that may hold pictures."""
     return [file for file in files if _may_be_picture(file.name) and file.name != "lock.mdb"]
 

@@ -29,6 +29,7 @@ from train.expectation import expectation, none_right, wanted
 from train.finetune_options import FinetuneOptions, check
 from train.loop import Loop
 from train.progress import Found
+from train.pseudo_labels import PseudoLabels
 from train.ranks import check_shared, join, silent
 from train.reading.batched import read_crops
 from train.reading.result import scored
@@ -64,6 +65,7 @@ class Material:
     space: Space | None = None
     tower: ImageEncoder | None = None
     tokens: CachedTokens | None = None  # of all pictures, if the encoder is frozen
+    unlabelled: Sequence[Labelled] = ()  # of which labels are not looked at
 
 
 def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], None]) -> FinetuneSummary:
@@ -90,7 +92,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
-    pace = Pace(steps, options.eval_every or max(1, steps // 10), device, precision, options.seed, ranks=ranks)
+    every = options.eval_every or max(1, steps // 10)
+    pace = Pace(steps, every, device, precision, options.seed, options.decay, ranks)
     resolved = {
         "steps": pace.steps,
         "lr": options.rate,
@@ -103,6 +106,8 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     }
     if drawn := {one.name: one.drawn_from for one in sets if one.draw}:
         resolved["drawn"] = drawn
+    if material.unlabelled:
+        resolved["unlabelled"] = {one.name: len(one) for one in material.unlabelled}
     machine = {"device": str(device), "versions": versions()}
     config = RunConfig(options, recogniser.config, init.space_name, init.fingerprint, resolved, machine)
     run = Recorder(options.out, config, options.resume, ranks)
@@ -124,6 +129,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     plan = planned(Plan(options.batch, options.seed, ranks.rank, ranks.size), run.earlier)
     workers = max(1, WORKERS // ranks.here) if options.workers is None else options.workers
     loop = Loop("finetune", recogniser, groups(recogniser, options.encoder_rate, options.rate), pace, run)
+    pseudo = PseudoLabels(options, material.unlabelled, recogniser, loop, plan, workers, say)
     broken: dict[int, str] = {}
 
     def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
@@ -134,14 +140,14 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     def evaluate() -> Found:
         readings, _ = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
         result = scored(readings)
-        return Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings)
+        return pseudo.told(Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings))
 
     try:
         vision = recogniser.config.vision
         made = Pictures(training, vision.image_size, options.augment, options.seed, vision.turn_tall, ranks)
         progress = loop.train(
-            lambda start: _batches(material, training, weights, plan, made, workers, broken, start),
-            loss,
+            lambda start: _batches(material, training, weights, plan, made, workers, broken, pseudo, start),
+            pseudo.with_loss(loss),
             evaluate,
         )
         broken = {n: why for some in ranks.each(broken) for n, why in some.items()}
@@ -150,6 +156,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         ranks.leave()
     if progress.best_scores and not progress.best_scores["accuracy_36"]:
         say(none_right(pace.steps * options.batch, "--epochs or --steps", needed))
+    training.dropped.update(pseudo.ended())
     for reason, number in Counter(broken.values()).items():
         training.dropped[f"broken: {reason}"] = number
         say(f"{number:,} training crops not used: {reason}")
@@ -187,6 +194,7 @@ def _batches(
     pictures: Pictures,
     workers: int,
     broken: dict[int, str],
+    pseudo: PseudoLabels,
     start: int,
 ) -> Generator[CropBatch, None, None]:
     """Yield the run's batches from number `start` on; a rank's share of one may have no picture that can be read."""
@@ -196,7 +204,7 @@ def _batches(
         made = ahead(material.tokens.batches(training, numbers, start))
     else:
         made = load(pictures, numbers, workers, start)
-    for batch in made:
+    for batch in pseudo.beside(made):
         broken |= batch.broken
         if len(batch) or plan.ranks > 1:
             yield batch
@@ -212,6 +220,8 @@ def _describe(
     say: Callable[[str], None],
 ) -> None:
     parts = {"image encoder": recogniser.encoder, "FMU": recogniser.fmu, "decoder": recogniser.decoder}
+    if recogniser.guide is not None:
+        parts["its guide"] = recogniser.guide
     sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f} M" for name, part in parts.items())
     (H, W), (rows, columns) = recogniser.config.vision.image_size, recogniser.config.vision.grid
     sets = "1 set" if len(training.sets) == 1 else f"{len(training.sets):,} sets"
@@ -226,6 +236,8 @@ def _describe(
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
     if init.reads_pictures:
         start = f"all of it from {options.init}"
+    if recogniser.guide is not None:
+        start = f"a new {options.student} decoder, guided in training by that of {options.init}"
     say(f"image encoder {encoder}; {start}, learning rate {options.rate:.3g}")
     say(f"{pace.steps:,} steps of {options.batch} crops, {pace.device.type}, {pace.precision}, into {options.out}")
     if options.precision == "auto":

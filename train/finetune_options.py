@@ -21,6 +21,7 @@ ENCODERS = ("clip", "vit")
 DRAWN = "drawn:"  # a --train that begins so names words to draw
 # CLIP4STR (arXiv 2305.14014) trains new modules at 19 times the learning rate of CLIP's own tower
 NEW_OVER_CLIP = 19
+DECAY = 0.999  # of the average that reads --unlabelled pictures, as in FixMatch (arXiv 2001.07685)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class FinetuneOptions:
     weight: list[float] = option("Times an epoch sees each --train set, in their order (default: 1).", DATA, [])
     augment: float = option("Strength of random augmentation; 0 turns it off.", DATA, 1.0)
     blank: bool = option("Use pictures with an empty label too, to teach that there is no text.", DATA, False)
+    unlabelled: list[str] = option(
+        "Word images whose labels are missing or not looked at; it learns from what it reads in them; repeatable.",
+        DATA,
+        [],
+    )
+    confidence: float = option("Least confidence of a reading of --unlabelled pictures to learn from.", DATA, 0.9)
     fonts: list[str] = option("Folder of fonts to draw with (default: all that are usual); repeatable.", DATA, [])
     behind: list[str] = option("Photographs to draw words on: folder, tar, LMDB, dataset; repeatable.", DATA, [])
     hard_words: float = option("Fraction of drawn pictures that show no listed word.", DATA, 0.3)
@@ -48,6 +55,12 @@ class FinetuneOptions:
     lr: float | None = option("Peak learning rate (default: 7e-4 √2 batch / 256).", LENGTH, None)
     encoder_lr: float | None = option(
         "Peak learning rate of the encoder (default: lr / 19 for clip, lr for vit).", LENGTH, None
+    )
+    ema: float | None = option(
+        "Decay of a moving average of the weights, which is evaluated and kept as best; 0: none (default: 0; 0.999 "
+        "with --unlabelled, whose pictures it reads).",
+        LENGTH,
+        None,
     )
     eval_every: int | None = option("Steps between evaluations (default: a tenth of the run).", LENGTH, None)
     eval_words: int = option("Maximum number of --val images to read per evaluation.", LENGTH, 2000)
@@ -74,6 +87,9 @@ class FinetuneOptions:
     )
     permutations: int | None = option("Number of permutations for parseq (default: as pre-trained).", MODEL, None)
     scratch: bool = option("Start from random decoder weights of the same shape, as a control.", MODEL, False)
+    student: str | None = option(
+        "Read with a new decoder of this kind, such as ctc; the run's own guides it in training alone.", MODEL, None
+    )
 
     seed: int = option("Random seed for new weights, data order, permutations and augmentation.", MACHINE, 0)
     workers: int | None = option("Processes that prepare pictures (default: cores - 1, at most 16).", MACHINE, None)
@@ -86,6 +102,11 @@ class FinetuneOptions:
     def rate(self) -> float:
         """Peak learning rate of everything but the encoder."""
         return self.lr or released_rate(self.batch)
+
+    @property
+    def decay(self) -> float:
+        """Decay of the moving average of the weights; 0: none."""
+        return self.ema if self.ema is not None else DECAY * bool(self.unlabelled)
 
     @property
     def encoder_rate(self) -> float:
@@ -114,6 +135,14 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse("--fonts and --behind are for pictures that are drawn: add a --train drawn:WORDS.")
     if not 0 <= options.hard_words < 1:
         raise WrongUse(f"--hard-words must be from 0 to below 1, not {options.hard_words:g}.")
+    if options.unlabelled and (options.freeze or not options.augment):
+        raise WrongUse(
+            "--unlabelled learns to read augmented pictures as it reads plain ones: leave out --freeze and --augment 0."
+        )
+    if any(source.startswith(DRAWN) for source in options.unlabelled):
+        raise WrongUse("--unlabelled takes pictures, and what is drawn has labels: add it as a --train.")
+    if not 0 <= options.confidence < 1 or not 0 <= options.decay < 1:
+        raise WrongUse("--confidence and --ema must be at least 0 and below 1.")
     if options.encoder_layers and (options.freeze or options.encoder == "vit"):
         raise WrongUse("--encoder-layers thins a tower that is then trained: leave out --freeze and --encoder vit.")
     if options.freeze and options.turn_tall:

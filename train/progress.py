@@ -39,3 +39,5 @@ class Progress:
     best_step: int = 0
     best_rank: tuple[float, ...] | None = None  # of the best checkpoint
     best_scores: dict[str, float] | None = None
+    unlabelled: int = 0  # pictures without labels that were read since the last evaluation
+    sure: int = 0  # of those, readings that were learnt from

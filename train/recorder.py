@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
 from models.device import choose_precision
+from models.recogniser import GUIDE
 from train.curves import draw_curves
 from train.earlier import Stretch, lead, said, shown, stretches
 from train.ranks import ALONE, Ranks
@@ -71,13 +72,14 @@ class Recorder:
 
     def save(self, model: nn.Module, step: int, scores: dict[str, float], training: dict[str, Any]) -> None:
         """Write a checkpoint to resume from, completely or not at all, and delete all but the newest KEEP."""
-        self._write(f"step-{step:08}.pt", model, step, scores, {"training": training})
+        self._write(f"step-{step:08}.pt", model.state_dict(), step, scores, {"training": training})
         for path in steps_of(self.folder)[:-KEEP]:
             path.unlink(missing_ok=True)
 
     def save_best(self, model: nn.Module, step: int, scores: dict[str, float], readings: list[Reading]) -> None:
-        """Write the weights that read best, and their readings, worst first."""
-        self._write("best.pt", model, step, scores, {})
+        """Write the weights that read best, without those of a guide, and their readings, worst first."""
+        reading = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(GUIDE)}
+        self._write("best.pt", reading, step, scores, {})
         rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
         lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
@@ -98,9 +100,11 @@ class Recorder:
             self._board.close()
             draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png", self._read)
 
-    def _write(self, name: str, model: nn.Module, step: int, scores: dict[str, float], more: dict[str, Any]) -> None:
+    def _write(
+        self, name: str, model: dict[str, Tensor], step: int, scores: dict[str, float], more: dict[str, Any]
+    ) -> None:
         memory = io.BytesIO()
-        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.detach().cpu() for name, tensor in model.items()}
         torch.save({"model": weights, "step": step, "scores": scores, "config": self.config, **more}, memory)
         write_whole(self.folder / name, memory.getbuffer())
 

@@ -1,12 +1,12 @@
 """What fine-tuning starts from: a pre-trained decoder behind an image tower, or a recogniser that goes on."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from cache.errors import WrongUse
 from cache.space import Space
 from models.charset import characters
-from models.decoders import DecoderConfig, configure
+from models.decoders import DecoderConfig, configure, make
 from models.image_encoder import ImageEncoder, VisionConfig, released_vit
 from models.new_charset import with_characters
 from models.recogniser import Recogniser, RecogniserConfig
@@ -18,9 +18,20 @@ from train.run_config import RunConfig
 def build(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None) -> tuple[Recogniser, RunConfig]:
     """The recogniser that training starts from, and the configuration of the run that it, or its decoder, is from.
 
-    Raises WrongUse if that run is from a different space than the image tower, if permutations are asked for and its
-    kind of decoder has none, if it was fine-tuned and options ask for another shape, or as `with_characters` does.
+    With `student`, that decoder becomes the guide of a new one. Raises WrongUse if that run is from a different space
+    than the image tower, if permutations are asked for and its kind of decoder has none, if it was fine-tuned and
+    options ask for another shape, for a kind of student that does not exist, or as `with_characters` does.
     """
+    recogniser, init = _built(options, space, tower)
+    if options.student:
+        known = recogniser.decoder.config
+        shape = configure(options.student, **{f.name: getattr(known, f.name) for f in fields(DecoderConfig)})
+        recogniser.guide, recogniser.decoder = recogniser.decoder, make(shape)
+        recogniser.config = replace(recogniser.config, decoder=shape)
+    return recogniser, init
+
+
+def _built(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | None) -> tuple[Recogniser, RunConfig]:
     saved = load_model(options.init)
     init = saved.config
     decoder, wanted = saved.decoder, characters_to_write(options, saved.decoder.charset.characters)

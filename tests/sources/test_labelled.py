@@ -8,6 +8,7 @@ from cache.errors import DptrError, WrongUse
 from models.charset import Charset
 from sources.labelled import labelled
 from sources.photos import photo_count, photos
+from sources.unlabelled import unlabelled
 from sources.words import Reading, words
 from tests.helpers.lmdbs import write_lmdb
 from tests.helpers.pictures import picture
@@ -77,9 +78,13 @@ def test_dataset(tmp_path):
     assert one.key(2) == "2"
     (one,) = labelled(str(tmp_path))
     assert one.labels == ["a", "", "c"]
+    (one,) = unlabelled(str(tmp_path / "train.parquet"))
+    check(one, ["", "", ""], [picture(n) for n in range(3)])
     datasets.Dataset.from_dict({"x": ["a"]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(WrongUse, match="has the columns x: word images need"):
         labelled(str(tmp_path / "other.parquet"))
+    with pytest.raises(WrongUse, match="has the columns x: pictures need one of image"):
+        unlabelled(str(tmp_path / "other.parquet"))
 
 
 def test_lmdb_that_was_cut_off_is_named(tmp_path):

@@ -73,6 +73,7 @@ class CropBatch:
     labels: list[str]
     broken: dict[int, str] = field(default_factory=dict)  # crops that could not be read: number to reason
     number: int = 0  # of this batch in the run
+    unlabelled: "CropBatch | None" = None  # pictures without labels to learn from in the same step, as `TwoViews`
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -130,6 +131,15 @@ class Pictures(Dataset[CropBatch]):
         picture = decode(self.crops.picture(n))
         changed = self._augmented(picture, self.strength, rng) if self.strength else picture
         return stretched(changed, self.image_size, self.turn_tall), self.crops.labels[n]
+
+
+class TwoViews(Pictures):
+    """As Pictures, without labels, and pictures are (B, 6, H, W): each as it is, and the same augmented."""
+
+    def _made(self, n: int, rng: random.Random) -> tuple[Tensor, str]:
+        picture = decode(self.crops.picture(n))
+        views = picture, self._augmented(picture, self.strength, rng)
+        return torch.cat([stretched(view, self.image_size, self.turn_tall) for view in views]), ""
 
 
 def load(pictures: Pictures, batches: Iterable[Numbers], workers: int, first: int = 0) -> Iterator[CropBatch]:

@@ -51,6 +51,17 @@ class Crops:
         return self.where(np.linspace(0, len(self) - 1, count).astype(np.int64))
 
 
+def without_labels(sets: Sequence[Labelled]) -> Crops:
+    """All pictures of these sets, each with an empty label."""
+    of = np.repeat(np.arange(len(sets), dtype=np.int32), [len(one) for one in sets])
+    numbers = np.concatenate([np.arange(len(one)) for one in sets])
+    return Crops(list(sets), of, numbers, [""] * len(of), _missing(sets))
+
+
+def _missing(sets: Sequence[Labelled]) -> Counter[str]:
+    return +Counter({"that the LMDB says it has, and has not": sum(one.missing for one in sets)})
+
+
 def usable(
     sets: Sequence[Labelled], charset: Charset, max_length: int, strict: bool = True, blank: bool = False
 ) -> Crops:
@@ -65,11 +76,9 @@ def usable(
     of: list[int] = []
     numbers: list[int] = []
     labels: list[str] = []
-    dropped: Counter[str] = Counter()
-    folded = 0
+    dropped, folded = _missing(sets), 0
     folding, spaces = clean if charset.characters.isascii() else clean_unicode, " " in charset.characters
     for which, one in enumerate(sets):
-        dropped += Counter({"that the LMDB says it has, and has not": one.missing})
         for number, text in enumerate(one.labels):
             label = folding(text, spaces)
             label = charset.fold(label) if strict else label
