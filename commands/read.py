@@ -169,7 +169,12 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="safetensors, openocr or onnx.")] = "safetensors",
     half: Annotated[bool, typer.Option("--half", help="Store safetensors in fp16: half the size.")] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="With --format onnx: also a file with 8-bit weights, and its accuracy.")
+        bool,
+        typer.Option(
+            "--int8",
+            help="Store the matrices of safetensors in 8 bits, a quarter of the size; with --format onnx: also a file "
+            "with 8-bit weights, and its accuracy.",
+        ),
     ] = False,
     data: Annotated[
         list[str] | None, typer.Option(help="With --int8: word images to compare both files on (default: --val).")
@@ -181,8 +186,8 @@ def export(
     from train.export import export as write
     from train.run import run_config
 
-    if data and not int8:
-        raise WrongUse("--data is what --int8 is measured on: add --int8, or leave out --data.")
-    sets = comparable_sets(run_config(run).options, data, split) if int8 else []
+    if data and not (int8 and kind == "onnx"):
+        raise WrongUse("--data is what --format onnx --int8 is measured on: add both, or leave out --data.")
+    sets = comparable_sets(run_config(run).options, data, split) if int8 and kind == "onnx" else []
     summary = write(run, out, kind, say, half, int8, sets)
     finish(f"{run} written to {out}: {', '.join(summary['files'])}", summary, as_json)

@@ -22,8 +22,8 @@ settings.load_profile("dptr")
 # files that take longest come first, so that the processes that share the files end together
 LONG = (
     "test_readme", "test_resume", "test_onnx", "test_faults", "test_finetune", "test_ranks", "test_workers",
-    "test_on_ray", "test_training", "test_decoders", "test_gpu_kit", "test_pretrain", "test_demo", "test_embed", "test_real_data", "test_read",
-    "test_shipped", "test_embed_text", "test_evaluate",
+    "test_on_ray", "test_training", "test_decoders", "test_gpu_kit", "test_pretrain", "test_demo", "test_embed",
+    "test_real_data", "test_read", "test_shipped", "test_embed_text", "test_evaluate",
 )  # fmt: skip
 
 TINY = {

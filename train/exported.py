@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from train.run_config import RunConfig
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+SCALE = ".scale"  # ends the name of what a tensor of int8 is multiplied by, row by row
 OPTIONS = ("blank", "corpus", "bank", "held_out", "zero_memory", "perturb")
 RESOLVED = ("perturb", "pretrained")
 
@@ -35,15 +37,27 @@ def exported_config(folder: Path) -> RunConfig:
 
 
 def exported_checkpoint(folder: Path) -> dict[str, Any]:
-    """What best.pt held: model, in the precision that was stored; step, scores, config. Raises as `exported_config`."""
+    """What best.pt held: model, step, scores, config; weights as they were rounded. Raises as `exported_config`."""
     made = _described(folder)
     config = _config(folder, made).to_dict()
     return {
-        "model": load_file(folder / WEIGHTS),
+        "model": restored(load_file(folder / WEIGHTS)),
         "step": made["run"]["step"],
         "scores": made["run"]["scores"],
         "config": config,
     }
+
+
+def restored(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights to compute with, from those that `train.export.rounding` made."""
+    found = {}
+    for name, tensor in weights.items():
+        scale = weights.get(name + SCALE)
+        if scale is not None:
+            tensor = tensor.float() * scale.view(-1, *[1] * (tensor.dim() - 1))
+        if not name.endswith(SCALE):
+            found[name] = tensor
+    return found
 
 
 def _described(folder: Path) -> dict[str, Any]:

@@ -19,26 +19,32 @@ from train.start import build, history
 
 
 @pytest.mark.parametrize("kind", ["parseq", "ctc"])
-@pytest.mark.parametrize("half", [False, True])
-def test_a_reader_reads_what_its_run_reads(tmp_path, say, kind, half):
+@pytest.mark.parametrize("how", ["fp32", "fp16", "int8"])
+def test_a_reader_reads_what_its_run_reads(tmp_path, say, kind, how):
     run, model = finetuned(tmp_path / "run", vision(20), queries=0 if kind == "ctc" else 5, kind=kind)
-    done = export(run, tmp_path / "out", "safetensors", say, half)
+    options = {"half": how == "fp16", "int8": how == "int8"}
+    done = export(run, tmp_path / "out", "safetensors", say, **options)
     stored = load_file(tmp_path / "out" / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if half else torch.float32}
+    kinds = {"fp32": {torch.float32}, "fp16": {torch.float16}, "int8": {torch.int8, torch.float32}}
+    assert {tensor.dtype for tensor in stored.values()} == kinds[how]
     recogniser, config, step = load_recogniser(tmp_path / "out")
     assert {tensor.dtype for tensor in recogniser.state_dict().values()} == {torch.float32}
     some = pictures(model, 20)
     found, expected = recogniser.read(some), model.read(some)
     said = f"recogniser of step 1,200: {done['parameters'] / 1e6:.1f} M parameters in "
-    if half:
-        assert sum(a == b for a, b in zip(found[0], expected[0], strict=True)) >= 15
-        assert 32 <= done["alike"] <= done["compared"] == 64
-        assert say.lines == [f"{said}fp16; of 64 random pictures, {done['alike']} are read as with fp32"]
+    if how != "fp32":
+        for name, weights in recogniser.state_dict().items():
+            rows, true = (one.flatten(1) if one.dim() > 1 else one[None] for one in (weights, model.state_dict()[name]))
+            most = true.abs().amax(1, keepdim=True) * (1 / 2047 if how == "fp16" else 1 / 253)
+            assert (rows - true).abs().le(most + 1e-7).all(), name
+        assert sum(a == b for a, b in zip(found[0], expected[0], strict=True)) >= (15 if how == "fp16" else 5)
+        assert done["alike"] <= done["compared"] == 64
+        assert say.lines == [f"{said}{how}; of 64 random pictures, {done['alike']} are read as with fp32"]
     else:
         assert found == expected
         assert say.lines == [f"{said}fp32"]
     assert (step, config.model, config.fingerprint) == (1200, model.config, run_config(model.config).fingerprint)
-    again = export(tmp_path / "out", tmp_path / "again", "safetensors", say, half)
+    again = export(tmp_path / "out", tmp_path / "again", "safetensors", say, **options)
     assert again["scores"] == done["scores"]
     more = load_file(tmp_path / "again" / "model.safetensors")
     assert all(torch.equal(more[name], tensor) for name, tensor in stored.items())

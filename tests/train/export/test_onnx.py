@@ -159,8 +159,8 @@ def test_wrong_use_is_said(tmp_path, say, monkeypatch):
     with pytest.raises(WrongUse, match="pre-trained run, which cannot read pictures: fine-tune it"):
         export(run, tmp_path / "out", "onnx", say)
     run, _ = finetuned(tmp_path / "run")
-    with pytest.raises(WrongUse, match="--int8 is for ONNX: add --format onnx"):
-        export(run, tmp_path / "out", "safetensors", say, int8=True)
+    with pytest.raises(WrongUse, match="--int8 is for ONNX, and for safetensors without --half"):
+        export(run, tmp_path / "out", "safetensors", say, half=True, int8=True)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(WrongUse, match=r"needs onnx: pip install 'dptr\[onnx\]'"):
         export(run, tmp_path / "out", "onnx", say)
