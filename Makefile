@@ -52,5 +52,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(UV) --editable '.[demo,onnx,serve,test]'
+	$(UV) --editable '.[demo,onnx,remote,serve,test]'
 	@touch $@

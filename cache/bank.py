@@ -21,6 +21,7 @@ from cache.errors import Damaged, DptrError
 from cache.files import delete, write_whole
 from cache.index_file import INDEX, Facts, open_index, read_facts, write_index
 from cache.keys import Keys, keys_to_disk, read_keys
+from cache.remote import remote_of
 from cache.seal import seal, unseal
 from cache.shard import Image, check_finite, pack_strings, unpack_strings
 
@@ -178,7 +179,9 @@ class Bank(Collection):
         return hashlib.blake2b(self.keys()[:count].tobytes(), digest_size=16).hexdigest()
 
     def _open_index(self, mapped: bool) -> tuple[Any, Facts] | None:
-        path = self.folder / INDEX
+        path, remote = self.folder / INDEX, remote_of(self.folder)
+        if remote:
+            remote.bring(path)
         opened = open_index(path, mapped)
         if opened is None:
             return None

@@ -5,6 +5,7 @@ Every shard holds the fingerprint of the space it was made for, so it cannot be 
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from cache.manifest import (
     unlisted,
     write_manifest,
 )
+from cache.objects import TOGETHER
+from cache.remote import open_shard, remote_of, shown
 from cache.shard import Entry, Image, Shard, make_image, write_shard
 
 
@@ -153,11 +156,23 @@ class Collection:
         """Every shard in order. DptrError if `cache gc` or a repair removes one meanwhile."""
         try:
             for entry in self.entries:
-                yield Shard(self.folder, entry)
+                yield open_shard(self.folder, entry)
         except Damaged:
             self._check_unchanged()
             raise
         self._check_unchanged()
+
+    def columns(self, *names: str) -> Iterator[list[NDArray[Any]]]:
+        """These datasets, small ones, of every shard in order; of a cache elsewhere, of many shards at a time."""
+
+        def read(shard: Shard) -> list[NDArray[Any]]:
+            return [shard.read(name) for name in names]
+
+        if not remote_of(self.folder):
+            yield from map(read, self.shards())
+            return
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            yield from pool.map(read, self.shards())
 
     def _check_unchanged(self) -> None:
         now = {(e.shard, e.sha256) for e in read_manifest(self.folder, self._manifest.name)[0]}
@@ -173,14 +188,14 @@ def check_origin(folder: Path, entry: Entry, fingerprint: Fingerprint) -> None:
     place = entry.datasets.get("fingerprint")
     if place and place.crc32 == zlib.crc32(fingerprint.to_json()):
         return
-    shard = Shard(folder, entry)
+    shard = open_shard(folder, entry)
     try:
         other = Fingerprint.from_json(shard.read("fingerprint").tobytes())
     except (ValueError, TypeError) as error:
         raise Damaged(shard.path, f"its fingerprint cannot be read ({error})") from error
     if other.digest != fingerprint.digest:
         raise DptrError(
-            f"{shard.path} was made by another encoder than its space, and features of two encoders never mix. "
+            f"{shown(shard.path)} was made by another encoder than its space, and features of two encoders never mix. "
             f"The encoders differ (space / shard) in {'; '.join(fingerprint.differences(other))}. "
             "Move the shard back to the space it came from."
         )

@@ -31,7 +31,7 @@ class Corpus(Collection):
 
     def counts(self) -> NDArray[np.int64]:
         """How often each label occurred in its source, (n,)."""
-        counts = [shard.read("counts") for shard in self.shards()]
+        counts = [found for (found,) in self.columns("counts")]
         return np.concatenate(counts) if counts else np.empty(0, np.int64)
 
     def shard_of(self, labels: Sequence[str], keys: Keys, counts: Sequence[int]) -> Image:

@@ -116,6 +116,11 @@ def open_index(path: Path, mapped: bool = True) -> tuple[Any, Facts] | None:
         raise DptrError(f"{path} cannot be read by this faiss: delete it, and run dptr embed-images again.") from error
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether all bytes of an index match its checksum."""
+    return hashlib.sha256(memoryview(data)[:-32]).digest() == data[-32:]
+
+
 def _check(path: Path) -> None:
     digest = hashlib.sha256()
     try:

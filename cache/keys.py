@@ -34,7 +34,7 @@ def keys_from_disk(keys: NDArray[np.uint8]) -> Keys:
 
 def read_keys(collection: Collection) -> Keys:
     """The keys of all rows of a collection whose shards have them, (n,) S16."""
-    keys = [keys_from_disk(shard.read("keys")) for shard in collection.shards()]
+    keys = [keys_from_disk(found) for (found,) in collection.columns("keys")]
     return np.concatenate(keys) if keys else np.empty(0, "S16")
 
 
@@ -45,9 +45,9 @@ class KeyTable:
         """Reads all keys; takes 28 bytes for each while sorting."""
         first, second = np.empty(collection.rows, np.uint64), np.empty(collection.rows, np.uint64)
         start = 0
-        for shard in collection.shards():
-            end = start + shard.entry.rows
-            first[start:end], second[start:end] = shard.read("keys").view(np.uint64).T
+        for (keys,) in collection.columns("keys"):
+            end = start + len(keys)
+            first[start:end], second[start:end] = keys.view(np.uint64).T
             start = end
         self._order = np.argsort(first).astype(np.uint32 if len(first) < 2**32 else np.int64)
         self._first, first = _taken(first, self._order), second  # frees the unsorted half before sorting the other

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cache.errors import DptrError
 from cache.files import cannot_write
+from cache.remote import on_disk
 
 try:
     import fcntl
@@ -23,8 +24,10 @@ UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # ho
 def writing(space: Path) -> Iterator[None]:
     """Hold the right to write to `space`.
 
-    DptrError, naming the holder, if another process has it; or if this system or its file system has no locks.
+    DptrError, naming the holder, if another process has it; or if this system or its file system has no locks. WrongUse
+    if the cache is elsewhere.
     """
+    on_disk(space, "a command that writes")
     if fcntl is None:
         raise DptrError("this system cannot lock files, which dptr needs to write a cache: use Linux or macOS.")
     try:

@@ -73,9 +73,14 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> tuple[list[Entry], int,
 
 def write_manifest(folder: Path, entries: Sequence[Entry]) -> int:
     """Make these the shards that exist, in order of their numbers; returns where the manifest ends."""
-    text = "".join(map(_line, entries)).encode()
+    text = manifest_bytes(entries)
     write_whole(folder / MANIFEST, text)
     return len(text)
+
+
+def manifest_bytes(entries: Sequence[Entry]) -> bytes:
+    """What a manifest of these shards holds."""
+    return "".join(map(_line, entries)).encode()
 
 
 def append_line(path: Path, end: int, entry: Entry) -> int:

@@ -7,7 +7,8 @@ A shard holds `states` (ΣL, D) float16, contiguous; `offsets` (n + 1,) int64 in
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,8 @@ from cache.collection import Collection
 from cache.crc import joined
 from cache.errors import Damaged, DptrError
 from cache.keys import Keys, KeyTable, keys_to_disk
+from cache.objects import TOGETHER as REQUESTS
+from cache.remote import RemoteShard
 from cache.shard import Image, check_finite
 
 BLOCK = 1 << 20  # bytes of a shard that are read in one piece, unless memories are read at random
@@ -78,26 +81,27 @@ class MemoryReader:
         self._shards = list(memories.shards())
         if not self._shards:
             raise DptrError(f"{memories.folder} holds no memories: run dptr embed-text first.")
-        self._states = [shard.map("states") for shard in self._shards]
-        offsets = [shard.read("offsets") for shard in self._shards]
-        for shard, found, states in zip(self._shards, offsets, self._states, strict=True):
-            if found[-1] != len(states) or (np.diff(found) < 1).any():
+        self.remote = isinstance(self._shards[0], RemoteShard)
+        self._states = [] if self.remote else [shard.map("states") for shard in self._shards]
+        offsets, checks = zip(*memories.columns("offsets", "checks"), strict=True)
+        for shard, found in zip(self._shards, offsets, strict=True):
+            if found[-1] != shard.shape("states")[0] or (np.diff(found) < 1).any():
                 raise Damaged(shard.path, "its offsets do not fit its states")
-        self._checks = np.concatenate([shard.read("checks") for shard in self._shards])
+        self._checks = np.concatenate(checks)
         self.shard = np.repeat(np.arange(len(offsets), dtype=np.int32), [len(o) - 1 for o in offsets])
         self.start = np.concatenate([o[:-1] for o in offsets])
         self.length = np.concatenate([np.diff(o).astype(np.int32) for o in offsets])
-        self.width = int(self._states[0].shape[1])
+        self.width = int(self._shards[0].shape("states")[1])
 
     def gather(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
         """States of memories (n,), end to end in the order asked for, (ΣL, D) float16, and their lengths (n,).
 
         Damaged, naming the shard, if a memory does not match its check.
         """
+        if self.remote:
+            return self._gather_blocks(numbers)
         lengths = self.length[numbers].astype(np.int64)
-        ends = np.cumsum(lengths)
-        within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)  # 0 .. L-1 for each memory
-        source = np.repeat(self.start[numbers], lengths) + within
+        source = _rows(self.start[numbers], lengths)
         shard = np.repeat(self.shard[numbers], lengths)
         states = np.empty((len(source), self.width), np.float16)
         for number in np.unique(shard):
@@ -112,27 +116,77 @@ class MemoryReader:
 
     def block(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
         """The block of BLOCK bytes in which each memory begins, counted over all shards."""
-        rows = max(1, BLOCK // (self.width * 2))
-        first = np.cumsum([0, *(len(states) // rows + 1 for states in self._states)], dtype=np.int32)
+        rows = self._block_rows()
+        first = np.cumsum([0, *(shard.shape("states")[0] // rows + 1 for shard in self._shards)], dtype=np.int32)
         return first[self.shard[numbers]] + (self.start[numbers] // rows).astype(np.int32)
+
+    def by_block(self, numbers: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], slice]]:
+        """Memories, given in ascending order, a block at a time; and the rows that they take of them all end to end."""
+        ends = np.cumsum(self.length[numbers], dtype=np.int64)
+        edges = [0, *(np.flatnonzero(np.diff(self.block(numbers))) + 1).tolist(), len(numbers)]
+        rows = [0, *ends[np.array(edges[1:]) - 1].tolist()]
+        for (a, b), (first, last) in zip(pairwise(edges), pairwise(rows), strict=True):
+            yield numbers[a:b], slice(first, last)
 
     def read_block(self, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
         """Read the states of one block's memories, numbers ascending, end to end into `out` (ΣL, D).
 
-        They are read in disk order, with whatever lies between them. Raises Damaged as `gather` does.
+        They are read in disk order, with whatever lies between them; of a cache elsewhere, the whole block. Raises
+        Damaged as `gather` does.
         """
+        shard = self._shards[self.shard[numbers[0]]]
+        if isinstance(shard, RemoteShard):
+            self._read_whole_block(shard, numbers, out)
+            return
         lengths, starts = self.length[numbers].astype(np.int64), self.start[numbers]
         ends = np.cumsum(lengths)
         gaps = np.flatnonzero(starts[1:] != (starts + lengths)[:-1])
         outs = np.split(out, ends[gaps])
-        self._shards[self.shard[numbers[0]]].read_rows("states", starts[[0, *(gaps + 1)]].tolist(), outs)
+        shard.read_rows("states", starts[[0, *(gaps + 1)]].tolist(), outs)
         self._check(numbers, out, lengths)
 
+    def _read_whole_block(self, shard: RemoteShard, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
+        rows, here = (
+            self._block_rows(),
+            np.searchsorted(self.shard, self.shard[numbers[0]] + np.arange(2, dtype=np.int32)),
+        )
+        block = self.start[numbers[0]] // rows
+        within = self.start[here[0] : here[1]]
+        whole = here[0] + np.arange(*np.searchsorted(within, [block * rows, (block + 1) * rows]))
+        first, lengths = int(self.start[whole[0]]), self.length[whole].astype(np.int64)
+        states = shard.rows("states", first, int(lengths.sum()), lambda s: self._wrong(whole, s, lengths) is None)
+        rows_wanted = _rows(self.start[numbers] - first, self.length[numbers].astype(np.int64))
+        np.take(states, rows_wanted, 0, out, "clip")  # "clip" is what lets it write there without a copy
+
+    def _gather_blocks(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+        ordered, places = np.unique(numbers, return_inverse=True)
+        lengths = self.length[ordered].astype(np.int64)
+        states = np.empty((lengths.sum(), self.width), np.float16)
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(lambda part: self.read_block(part[0], states[part[1]]), self.by_block(ordered)))
+        return states[_rows((np.cumsum(lengths) - lengths)[places], lengths[places])], lengths[places]
+
+    def _block_rows(self) -> int:
+        return max(1, BLOCK // (self.width * 2))
+
     def _check(self, numbers: NDArray[np.int64], states: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
+        wrong = self._wrong(numbers, states, lengths)
+        if wrong is not None:
+            raise Damaged(self._shards[self.shard[wrong]].path, "a memory does not match its check")
+
+    def _wrong(
+        self, numbers: NDArray[np.int64], states: NDArray[np.float16], lengths: NDArray[np.int64]
+    ) -> np.int64 | None:
+        """The first memory that does not match its check."""
         ends = np.cumsum(lengths)
         for n in range(0, len(numbers), TOGETHER):
             some, rows = slice(n, n + TOGETHER), slice(ends[n] - lengths[n], ends[n : n + TOGETHER][-1])
             data, checks = states[rows], self._checks[numbers[some]]
             if zlib.crc32(data.reshape(-1).view(np.uint8).data) != joined(checks, lengths[some], self.width * 2):
-                wrong = numbers[some][checks_of(data, lengths[some]) != checks]
-                raise Damaged(self._shards[self.shard[wrong[0]]].path, "a memory does not match its check")
+                return np.int64(numbers[some][checks_of(data, lengths[some]) != checks][0])
+        return None
+
+
+def _rows(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of n pieces end to end (ΣL,), from their starts (n,) and lengths (n,)."""
+    return np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)

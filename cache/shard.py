@@ -117,15 +117,20 @@ class Shard:
         """All of a dataset, into `out` if given. Damaged if it does not match its check."""
         place = self._place(name)
         array = np.empty(place.shape, place.dtype) if out is None else out
-        if not array.size:
-            return array
-        if array.shape != place.shape or array.dtype != np.dtype(place.dtype):
+        if array.size and (array.shape != place.shape or array.dtype != np.dtype(place.dtype)):
             raise Damaged(self.path, f"its {name} has shape {place.shape} and not {array.shape} like those before")
-        buffer = array.view(np.uint8).reshape(-1).data
+        if array.size:
+            self._read(name, place, array.view(np.uint8).reshape(-1).data)
+        return array
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """That of a dataset."""
+        return self._place(name).shape
+
+    def _read(self, name: str, place: Place, buffer: memoryview) -> None:
         self._fill([(place.offset, buffer)])
         if zlib.crc32(buffer) != place.crc32:
             raise Damaged(self.path, f"its {name} does not match its checksum")
-        return array
 
     def read_rows(self, name: str, starts: Sequence[int], outs: Sequence[NDArray[Any]]) -> None:
         """Fill each array (n, ...) of `outs` with rows of a dataset from its start on. Starts ascend. Unchecked."""

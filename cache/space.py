@@ -16,6 +16,7 @@ from cache.files import plain_name, write_whole
 from cache.fingerprint import FORMAT, Fingerprint, OtherFormat
 from cache.memories import Memories
 from cache.neighbours import Neighbours
+from cache.remote import local, shown
 
 SPACE = "space.json"
 JOBS = "job"  # the folder of shards that are being made elsewhere, see pipeline/workers/plan.py
@@ -96,7 +97,7 @@ class Space:
         numbers = self.memories.find(corpus.keys())
         if (numbers < 0).any():
             raise DptrError(
-                f"{(numbers < 0).sum():,} labels of corpus '{corpus.name}' have no memory in {self.folder}: "
+                f"{(numbers < 0).sum():,} labels of corpus '{corpus.name}' have no memory in {shown(self.folder)}: "
                 "run the embed-text command that made it again."
             )
         return numbers
@@ -137,7 +138,7 @@ def collections(space: Path) -> list[Path]:
 def _existing(found: Any, what: str, space: Space, others: list[str], command: str) -> Any:
     if not found.entries:
         have = f"it has {', '.join(others)}" if others else "it has none"
-        raise WrongUse(f"there is no {what} in {space.folder} ({have}): make it with dptr {command}.")
+        raise WrongUse(f"there is no {what} in {shown(space.folder)} ({have}): make it with dptr {command}.")
     return found
 
 
@@ -150,15 +151,17 @@ def _space_names(cache: Path) -> list[str]:
 
 
 def spaces(cache: Path) -> list[Space]:
-    """All spaces of a cache, by name."""
+    """All spaces of a cache, by name. It may be elsewhere, here and below: then raises as `cache.remote.local`."""
+    cache = local(cache)
     return [Space(cache / name) for name in _space_names(cache)]
 
 
 def open_space(cache: Path, name: str | None = None) -> Space:
     """The only space whose name begins with `name`, if given. WrongUse if there is none, or more than one."""
+    cache = local(cache)
     names = _spaces_called(cache, name)
     if len(names) > 1:
-        raise WrongUse(f"{cache} has several spaces ({', '.join(names)}): choose one with --space.")
+        raise WrongUse(f"{shown(cache)} has several spaces ({', '.join(names)}): choose one with --space.")
     return Space(cache / names[0])
 
 
@@ -166,12 +169,13 @@ def space_with(
     cache: Path, name: str | None, corpora: Sequence[str], banks: Sequence[str], say: Callable[[str], None]
 ) -> Space:
     """As `open_space`, but of several spaces the only one that has all these corpora and banks; the choice is said."""
+    cache = local(cache)
     names = _spaces_called(cache, name)
     fitting = [n for n in names if _holds(cache / n / "corpora", corpora) and _holds(cache / n / "banks", banks)]
     if len(names) == 1 or len(fitting) != 1:
         return open_space(cache, name)
     wanted = " and ".join(map(repr, (*corpora, *banks)))
-    say(f"space {fitting[0]}, because of the {len(names)} in {cache} only it has {wanted}")
+    say(f"space {fitting[0]}, because of the {len(names)} in {shown(cache)} only it has {wanted}")
     return Space(cache / fitting[0])
 
 
@@ -183,10 +187,12 @@ def _spaces_called(cache: Path, name: str | None) -> list[str]:
     """The names that begin with `name`, of which there is at least one."""
     names = _space_names(cache)
     if not names:
-        raise WrongUse(f"{cache} holds no encoder's space: fill one with dptr embed-text, or name another --cache.")
+        raise WrongUse(
+            f"{shown(cache)} holds no encoder's space: fill one with dptr embed-text, or name another --cache."
+        )
     found = [n for n in names if n.startswith(name or "")]
     if not found:
-        raise WrongUse(f"no space in {cache} is called '{name}': it has {', '.join(names)}.")
+        raise WrongUse(f"no space in {shown(cache)} is called '{name}': it has {', '.join(names)}.")
     return found
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from commands.console import (
     finish,
     say,
 )
+
+if TYPE_CHECKING:
+    from cache.transfer import Transfer
 
 cache_app = typer.Typer(cls=Commands, help="Inspect and maintain a cache.", **HELP)
 
@@ -49,9 +52,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Read every byte of a cache and compare it with its checksum."""
+    from cache.remote import on_disk
     from cache.verify import bytes_listed
     from cache.verify import verify as read_all
 
+    on_disk(cache, "cache verify")
     with _progress("verify", bytes_listed(cache, space), "B") as progress:
         found = read_all(cache, space, repair, progress)
     summary = found.to_dict()
@@ -70,6 +75,32 @@ def verify(
     finish("\n".join(lines), summary, as_json)
     if len(found.problems) > found.repaired:  # also after a repair: labels without memories wait for embed-text
         raise typer.Exit(1)
+
+
+@cache_app.command()
+def push(
+    cache: Annotated[Path, typer.Argument(help="Cache folder.")],
+    url: Annotated[Path, typer.Argument(metavar="URL", help="Where it goes: s3://bucket/cache, hf://, ...")],
+    space: SpaceName = None,
+    as_json: Json = False,
+) -> None:
+    """Send what a cache elsewhere lacks. It only ever grows; --cache URL reads it."""
+    from cache.transfer import push as prepared
+
+    _move("push", prepared(cache, url, space), as_json)
+
+
+@cache_app.command()
+def pull(
+    url: Annotated[Path, typer.Argument(metavar="URL", help="Where the cache is: s3://bucket/cache, hf://, ...")],
+    cache: Annotated[Path, typer.Argument(help="Cache folder.")],
+    space: SpaceName = None,
+    as_json: Json = False,
+) -> None:
+    """Get what a cache folder lacks of one elsewhere, each shard compared with its checksum."""
+    from cache.transfer import pull as prepared
+
+    _move("pull", prepared(url, cache, space), as_json)
 
 
 @cache_app.command()
@@ -173,6 +204,18 @@ def plot(
         except DptrError as error:
             say(f"neighbours are not drawn: {error}")
     finish("\n".join(lines), found, as_json)
+
+
+def _move(what: str, transfer: "Transfer", as_json: bool) -> None:
+    from cache.remote import shown
+
+    with _progress(what, transfer.bytes, "B") as progress:
+        transfer.run(progress)
+    text = (
+        f"{transfer.shards:,} shards, {transfer.bytes:,} bytes, now also in {shown(transfer.target.folder)}, each "
+        f"compared with its checksum; {transfer.there:,} were there already"
+    )
+    finish(text, {"shards": transfer.shards, "bytes": transfer.bytes, "there": transfer.there}, as_json)
 
 
 def _problems(count: int) -> str:

@@ -107,7 +107,9 @@ def _parameter(field: "Field[Any]", kind: Any) -> inspect.Parameter:
 
 
 HELP: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
-CacheDir = Annotated[Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Cache folder.", rich_help_panel=DATA)]
+CacheDir = Annotated[
+    Path, typer.Option("--cache", envvar="DPTR_CACHE", help="Cache: a folder or, to read, a URL.", rich_help_panel=DATA)
+]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:N, or auto: the GPU if there is one.", rich_help_panel=MACHINE)
 ]
@@ -129,7 +131,8 @@ Weights = Annotated[
     typer.Option(help="The encoder's weights, if they have moved since the space was made.", rich_help_panel=MODEL),
 ]
 RunCache = Annotated[
-    Path | None, typer.Option(help="Cache folder, if it has moved since the run was trained.", rich_help_panel=DATA)
+    Path | None,
+    typer.Option(help="Cache folder or URL, if it has moved since the run was trained.", rich_help_panel=DATA),
 ]
 
 DEFAULT_CACHE = Path("dptr-cache")

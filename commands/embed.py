@@ -9,6 +9,7 @@ import typer
 
 from cache.errors import DptrError, WrongUse
 from cache.files import check_folder, plain_name
+from cache.remote import on_disk
 from cache.report import printable
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
 from commands.worker import On, elsewhere
@@ -81,6 +82,7 @@ def embed_text(
     from sources.words import Reading, words
 
     plain_name("corpus", corpus)
+    on_disk(cache, "embed-text")
     check_folder("--cache", cache)
     others = elsewhere(on, device)
     how = Reading(column, encoding, split, say)
@@ -144,6 +146,7 @@ def embed_images(
 
     chosen(index, 1)
     plain_name("bank", bank)
+    on_disk(cache, "embed-images")
     check_folder("--cache", cache)
     others = elsewhere(on, device)
     pictures = (picture for source in sources for picture in photos(source, split, column))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 from cache.errors import WrongUse
 from cache.files import write_whole
+from cache.remote import absolute, shown
 from cache.space import Space
 from models.device import choose_device
 from models.image_encoder import ImageEncoder
@@ -75,7 +76,7 @@ def _check_same(options: CompareOptions) -> None:
     """Raise WrongUse if the folder's runs had other options; note them if there are none yet."""
     path, free = options.out / "options.json", {"kinds", "seeds", "out", "device", "resume", "perturb", "seed"}
     ours = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in free}
-    ours["cache"] = str(options.cache.absolute())
+    ours["cache"] = shown(absolute(options.cache))
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
         different = [name.replace("_", "-") for name, value in ours.items() if theirs.get(name) != value]

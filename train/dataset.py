@@ -20,6 +20,7 @@ from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cache.errors import DptrError, WrongUse
+from cache.remote import on_disk
 from cache.space import open_space
 from models.charset import Charset, characters
 from train.data.plan import Plan
@@ -70,6 +71,7 @@ class MemoryDataset(IterableDataset[dict[str, Any]]):
         if batch < 1 or not 0 <= held_out < 1:
             raise WrongUse(f"batch must be at least 1 and held_out from 0 to below 1, not {batch} and {held_out}.")
         self._perturbation = perturbation(perturb, bank)
+        on_disk(Path(cache), "MemoryDataset, which reads at random,")
         found = open_space(Path(cache), space)
         words, self.dropped = read_words(found, names, self.charset, max_length)
         self.words, self._kept = split(words, held_out)

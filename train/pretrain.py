@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import DptrError, WrongUse
+from cache.remote import absolute
 from cache.space import space_with
 from models.charset import Charset, characters
 from models.decoders import DecoderConfig, configure, make
@@ -94,7 +95,8 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         )
     asked = settled_reader(options.reader, options.out)
     size = loader.reader.nbytes(np.unique(training.memories))
-    name, why = ranks.agree(choose_reader(asked, size, device))  # for all: the order of words follows from it
+    chosen = choose_reader(asked, size, device, loader.reader.remote)
+    name, why = ranks.agree(chosen)  # for all: the order of words follows from it
     say(f"reader {name}: {why}")
     reader = open_reader(name, loader.reader, training, device)
     rate = options.lr or released_rate(options.batch)
@@ -116,7 +118,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         "bank_reader": photographs.name if photographs else bank_reader,
         "versions": versions(),
     }
-    options = replace(options, cache=options.cache.absolute())
+    options = replace(options, cache=absolute(options.cache))
     config = RunConfig(options, shape, space.name, space.fingerprint, resolved, machine)
     run = Recorder(options.out, config, options.resume, ranks)
     run.keep(perturbation.kept())

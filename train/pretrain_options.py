@@ -20,7 +20,9 @@ class PretrainOptions:
     epochs: float = option("Passes over the training words.", FIRST, 20.0)
     depth: int = option("Number of decoder layers.", FIRST, 6)
 
-    cache: Path = option("Cache folder.", DATA, Path("dptr-cache"), env="DPTR_CACHE")
+    cache: Path = option(
+        "Cache: a folder, or a URL such as s3://bucket/cache.", DATA, Path("dptr-cache"), env="DPTR_CACHE"
+    )
     space: str | None = option("Space, if the cache has several: its name or the start of it.", DATA, None)
     charset: str = option("Characters the decoder can write: 36, 62, 94, or a file with one a line.", DATA, "94")
     space_char: bool = option(

@@ -11,6 +11,7 @@ import torch
 from cache import __version__
 from cache.errors import WrongUse
 from cache.fingerprint import Fingerprint
+from cache.remote import shown
 from models.decoders import DecoderConfig
 from models.recogniser import RecogniserConfig
 from train.earlier import FOLLOW, FREE, Stretch
@@ -201,7 +202,7 @@ def _first_layout(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_json(options: PretrainOptions | FinetuneOptions) -> dict[str, Any]:
     values = {f.name: getattr(options, f.name) for f in fields(options)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: shown(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

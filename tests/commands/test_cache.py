@@ -121,3 +121,27 @@ def test_older_cache_is_refused_with_a_sentence(cache):
         done = run(*command, "--cache", cache)
         assert done.returncode == 1
         assert "has cache format 1, and this dptr reads format 2: embed again into a new --cache" in done.stderr
+
+
+def test_a_cache_is_pushed_looked_at_and_pulled(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("DPTR_DISK", str(tmp_path / "disk"))
+    url = f"file://{tmp_path}/elsewhere"
+    done = run("cache", "push", cache, url)
+    assert done.returncode == 0, done.stderr
+    assert f"4 shards, {sum(p.stat().st_size for p in cache.rglob('*.h5')):,} bytes, now also in {url}, " in done.stdout
+    ours, theirs = (run("cache", "info", "--cache", one).stdout.splitlines() for one in (cache, url))
+    assert theirs == [line for line in ours if not line.startswith("  index")]  # which stays where it is
+    done = run("cache", "pull", url, tmp_path / "back", "--json")
+    assert json.loads(done.stdout)["shards"] == 4
+    assert "no problems found" in run("cache", "verify", "--cache", tmp_path / "back").stdout
+    for command in (
+        ["embed-text", "words.txt", "--corpus", "x"],
+        ["embed-images", "photos", "--bank", "x"],
+        ["neighbours", "numbers", "photos"],
+        ["cache", "gc"],
+        ["cache", "verify"],
+    ):
+        done = run(*command, "--cache", url)
+        assert done.returncode == 2, command
+        assert f"needs a cache on disk, and {url}" in done.stderr
+        assert "send what is new with dptr cache push" in done.stderr

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from cache.errors import DptrError, WrongUse
 from cache.space import open_space
+from cache.transfer import push
 from models.decoders import names
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
@@ -250,6 +252,20 @@ def test_training_leaves_torch_as_it_was(options):
     pretrain(options, str)
     assert before
     assert torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize("reader", ["streamed", "resident"])
+def test_a_cache_elsewhere_trains_alike(options, tmp_path, monkeypatch, reader):
+    monkeypatch.setenv("DPTR_DISK", str(tmp_path / "disk"))
+    url = Path(f"file://{tmp_path}/elsewhere")
+    push(options.cache, url, None).run(lambda count: None)
+    options = replace(options, reader=reader, bank_reader=reader, perturb="orp(10%)")
+    here = pretrain(options, print)
+    away = pretrain(replace(options, cache=url, out=tmp_path / "away"), print)
+    assert (away.loss, away.scores) == (here.loss, here.scores)
+    config = json.loads((tmp_path / "away" / "config.json").read_text())
+    assert config["options"]["cache"] == f"file://{tmp_path}/elsewhere"
+    assert evaluate(tmp_path / "away", device="cpu").scores == evaluate(tmp_path / "run", device="cpu").scores
 
 
 @pytest.mark.gpu

@@ -12,7 +12,6 @@ several ranks, each reads its own words only, and `Streamed` seldom a block that
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache.memories import MemoryReader
+from cache.errors import WrongUse
+from cache.memories import REQUESTS, MemoryReader
 from models.device import free_memory, memory, upload
 from train.data.plan import Plan
 from train.data.words import Words
@@ -75,7 +75,7 @@ class Resident:
         self._words, self._held = words, Held(numbers, lengths, states)
         ends = np.cumsum(lengths, dtype=np.int64)
         step = max(1, WINDOW_BYTES // (reader.nbytes(numbers) // len(numbers)))
-        with ThreadPoolExecutor(THREADS) as pool:
+        with _pool(reader) as pool:
             for n in range(0, len(numbers), step):
                 part = states[ends[n] - lengths[n] : ends[min(n + step, len(ends)) - 1]]
                 read = part if device.type == "cpu" else torch.empty(part.shape, dtype=part.dtype)
@@ -112,7 +112,7 @@ class Streamed:
     def epoch(self, plan: Plan, epoch: int, start: int = 0) -> Iterator[Loaded]:
         """As `Reader.epoch`, with states in main memory. What comes before `start` is not read."""
         coming: deque[tuple[list[Words], Held, list[Future[None]]]] = deque()
-        pool = ThreadPoolExecutor(THREADS)
+        pool = _pool(self._reader)
         try:
             windows = plan.windows(self._words.lengths, epoch, start, self._window, self.order)
             for number, batches in enumerate(windows):
@@ -170,13 +170,11 @@ def _read(
     """Start reading memories, given in ascending order, end to end into `out` (ΣL, D), a block at a time."""
     if not len(numbers):  # another rank has the words of all batches of this window
         return []
-    ends = np.cumsum(reader.length[numbers], dtype=np.int64)
-    edges = [0, *(np.flatnonzero(np.diff(reader.block(numbers))) + 1).tolist(), len(numbers)]
-    rows = [0, *ends[np.array(edges[1:]) - 1].tolist()]
-    return [
-        pool.submit(reader.read_block, numbers[a:b], out[first:last])
-        for (a, b), (first, last) in zip(pairwise(edges), pairwise(rows), strict=True)
-    ]
+    return [pool.submit(reader.read_block, part, out[rows]) for part, rows in reader.by_block(numbers)]
+
+
+def _pool(reader: MemoryReader) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(REQUESTS if reader.remote else THREADS)
 
 
 def _serve(batches: list[Words], held: Held, reading: list[Future[None]]) -> Iterator[Loaded]:
@@ -186,13 +184,23 @@ def _serve(batches: list[Words], held: Held, reading: list[Future[None]]) -> Ite
         yield words, *held.gather(words.memories)
 
 
-def choose_reader(asked: str, size: int, device: torch.device) -> tuple[str, str]:
-    """The name of a reader for `size` bytes of states, and the reason for choosing it."""
+def choose_reader(asked: str, size: int, device: torch.device, remote: bool = False) -> tuple[str, str]:
+    """The name of a reader for `size` bytes of states, and the reason for choosing it.
+
+    WrongUse for one that cannot read from a cache elsewhere, if it is `remote`.
+    """
+    if remote and asked == "mapped":
+        raise WrongUse(
+            "--reader mapped reads at random, and the cache is elsewhere: choose streamed, or get the cache with "
+            "dptr cache pull and name its folder with --cache."
+        )
     if asked != "auto":
         return asked, "as --reader says"
     free, whole = free_memory(device), memory()
     if size <= free // 2:
         return "resident", f"{_gb(size)} of states fit into half of the {_gb(free)} free on {device.type}"
+    if remote:
+        return "streamed", f"{_gb(size)} of states are more than half of the {_gb(free)} free on {device.type}"
     if size <= whole // 2:
         return (
             "mapped",

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 
 import cache.memories
 import train.data.readers
-from cache.errors import Damaged
+from cache.errors import Damaged, WrongUse
 from cache.keys import as_keys
 from cache.memories import Memories, MemoryReader, key_of
+from cache.space import open_space
+from cache.transfer import push
 from models.charset import Charset
 from tests.helpers.fingerprint import ONE
+from tests.helpers.stores import Shaky
 from train.data.plan import Plan
 from train.data.readers import Resident, Streamed, choose_reader, open_reader
 from train.data.words import Words
@@ -197,3 +201,31 @@ def test_readers_agree_on_a_gpu(tmp_path):
         for part, states, _ in open_reader(name, reader, words, gpu).epoch(Plan(16, 0), 0):
             assert states.device.type == ("cuda" if name == "resident" else "cpu")
             assert (states.cpu().numpy() == np.concatenate([reference[n] for n in part.memories])).all()
+
+
+def test_a_cache_elsewhere_gives_the_same_batches_whatever_goes_wrong(tmp_path, small, monkeypatch):
+    """A fifth of the answers are errors, too short or have a flipped bit; every kept part comes over once."""
+    space = tmp_path / "cache" / ONE.folder
+    local = stored(space / "memories", [[1, 3, 2] * 20] * 2)
+    (space / "space.json").write_bytes(ONE.to_json())
+    monkeypatch.setenv("DPTR_DISK", str(tmp_path / "disk"))
+    monkeypatch.setattr("cache.objects.PAUSE", 0)
+    Shaky.store.clear()
+    push(tmp_path / "cache", Path("shaky://readers"), None).run(lambda count: None)
+    small(60, 600)
+    words = labelled([n for n in range(120) if n % 7])  # held-out words lie between
+    remote = MemoryReader(open_space(Path("shaky://readers")).memories)
+    monkeypatch.setattr(Shaky, "every", 5)
+    Shaky.sent.clear()
+    for name in ("streamed", "resident"):
+        for number in range(2):
+            one, other = (open_reader(name, r, words, CPU).epoch(Plan(4, 0), number) for r in (local, remote))
+            for ours, theirs in zip(one, other, strict=True):
+                assert ours[0].memories.tolist() == theirs[0].memories.tolist()
+                assert torch.equal(ours[1], theirs[1])
+    assert Shaky.sent["h5"] < 1.3 * local.nbytes(np.arange(120))
+    assert min(Shaky.sent[kind] for kind in ("error", "short", "flipped")) > 0
+    assert choose_reader("auto", 1, CPU, remote=True)[0] == "resident"
+    assert choose_reader("auto", 1 << 60, CPU, remote=True)[0] == "streamed"
+    with pytest.raises(WrongUse, match="--reader mapped reads at random, and the cache is elsewhere"):
+        choose_reader("mapped", 1, CPU, remote=True)
