@@ -32,12 +32,12 @@ def typed(recipe: str, folder: Path, **environment: str) -> list[list[str]]:
 def test_the_reader_is_made_by_commands_that_are_there(tmp_path, more):
     lines = typed("reader.sh", tmp_path, WORDS="a.txt b.txt", CROPS="c d", VAL="v w", **more)
     names = [name for name, *_ in lines]
-    assert names == ["embed-text", "pretrain", "finetune", "export", "evaluate", "evaluate"]
+    assert names == ["embed-text", "pretrain", "finetune", "finetune", "export", "evaluate", "evaluate"]
     commands = get_command(app).commands
     for name, *arguments in lines:
         commands[name].make_context(name, list(arguments))
     assert lines[0][1:3] == ["a.txt", "b.txt"]
-    finetune = lines[2]
+    finetune = lines[3]
     assert finetune.count("--train") == finetune.count("--weight") == 3
     assert ("--fonts" in finetune) == ("--behind" in finetune) == bool(more)
     with pytest.raises(Exception, match="No such option"):
