@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The recipe of the reader that ships with dptr: from lists of words and labelled crops to its weights.
 #
-#   WORDS="lexicon.txt signs.txt" CROPS="iiit5k svt ic15" VAL="ic03_val" runs/reader.sh OUT
+#   WORDS="lexicon.txt signs.txt" CROPS="iiit5k svt ic15" VAL="ic03_val vintext_val" runs/reader.sh OUT
 #
 # WORDS are lists of words, one file or more; CROPS and VAL labelled pictures, as `dptr finetune` reads them. PHOTOS
 # (a folder) is what words are drawn on, FONTS (a folder) what they are drawn with; without them plain colours and the
