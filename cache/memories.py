@@ -146,10 +146,8 @@ class MemoryReader:
         self._check(numbers, out, lengths)
 
     def _read_whole_block(self, shard: RemoteShard, numbers: NDArray[np.int64], out: NDArray[np.float16]) -> None:
-        rows, here = (
-            self._block_rows(),
-            np.searchsorted(self.shard, self.shard[numbers[0]] + np.arange(2, dtype=np.int32)),
-        )
+        rows = self._block_rows()
+        here = np.searchsorted(self.shard, self.shard[numbers[0]] + np.arange(2, dtype=np.int32))
         block = self.start[numbers[0]] // rows
         within = self.start[here[0] : here[1]]
         whole = here[0] + np.arange(*np.searchsorted(within, [block * rows, (block + 1) * rows]))

@@ -34,6 +34,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "word"), counted(1200, "word")
+    ('1 word', '1,200 words')
+    """
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
 def counts(reasons: Mapping[str, int]) -> str:
     """Counts by reason in words.
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -186,5 +186,10 @@ def pack_strings(name: str, strings: Sequence[str | bytes]) -> dict[str, NDArray
 
 def unpack_strings(shard: Shard, name: str) -> list[str]:
     """Inverse of `pack_strings`."""
-    data, offsets = shard.read(name).tobytes(), shard.read(f"{name}_offsets").tolist()
-    return [data[a:b].decode() for a, b in pairwise(offsets)]
+    return [text.decode() for text in unpack_bytes(shard.read, name)]
+
+
+def unpack_bytes(dataset: Callable[[str], NDArray[Any]], name: str) -> list[bytes]:
+    """The same, still encoded, from whatever holds the two datasets."""
+    data, offsets = dataset(name).tobytes(), dataset(f"{name}_offsets").tolist()
+    return [data[a:b] for a, b in pairwise(offsets)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cache.errors import DptrError, WrongUse
-from cache.report import printable
+from cache.report import counted, printable
 from commands.console import (
     DEFAULT_CACHE,
     HELP,
@@ -219,7 +219,7 @@ def _move(what: str, transfer: "Transfer", as_json: bool) -> None:
 
 
 def _problems(count: int) -> str:
-    return "no problems" if not count else "1 problem" if count == 1 else f"{count:,} problems"
+    return counted(count, "problem") if count else "no problems"
 
 
 @contextmanager

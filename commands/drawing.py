@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.errors import WrongUse
+from cache.report import counted
 from commands.console import DEFAULT_CACHE, say
 
 if TYPE_CHECKING:
@@ -60,16 +61,12 @@ def drawn_words(
 
     made = drawn_set(source, words, writing, scenery, hard, seed)
     say(
-        f"{source}: {_counted(len(made), 'word')} to draw, {hard:.0%} of them hard ones, "
-        f"in {_counted(len(scenery.fonts), 'font')}, "
+        f"{source}: {counted(len(made), 'word')} to draw, {hard:.0%} of them hard ones, "
+        f"in {counted(len(scenery.fonts), 'font')}, "
         + (
-            f"on {_counted(len(scenery.photographs), 'photograph')}"
+            f"on {counted(len(scenery.photographs), 'photograph')}"
             if scenery.photographs
             else "on plain colours (see --behind)"
         )
     )
     return made
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" + "s" * (number != 1)

@@ -177,7 +177,8 @@ def export(
         ),
     ] = False,
     data: Annotated[
-        list[str] | None, typer.Option(help="With --int8: word images to compare both files on (default: --val).")
+        list[str] | None,
+        typer.Option(help="With --format onnx --int8: word images to compare them on (default: --val)."),
     ] = None,
     split: Split = "train",
     as_json: Json = False,

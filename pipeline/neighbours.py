@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cache import index as faiss_index
 from cache.bank import Bank
-from cache.class_tokens import Vectors, unit
+from cache.class_tokens import ClassTokens, Vectors, unit
 from cache.errors import DptrError
 from cache.lock import writing
 from cache.memories import MemoryReader
@@ -56,9 +56,9 @@ def neighbours(
     """Make sure that every memory of the corpus has a row in the bank's table, `k` wide (as it is, or K, if None).
 
     A table for other photographs than the bank has now, or of another width, is made anew. `elsewhere` has the rows
-    found by other processes, to the same bytes. Raises WrongUse for a corpus
-    or bank that does not exist, DptrError if the bank has no index over all its photographs, if the widths differ, if
-    another process is writing the space, or if a write fails; committed shards stay.
+    found by other processes, to the same bytes. Raises WrongUse for a corpus or bank that does not exist, DptrError if
+    the bank has no index over all its photographs, if the widths differ, if another process is writing the space, or if
+    a write fails; committed shards stay.
     """
     with writing(space.folder):
         bank, corpus = space.existing_bank(bank_name), space.existing_corpus(corpus_name)
@@ -171,10 +171,16 @@ def _sides(index: Any, bank: Bank, end_rows: EndRows, numbers: NDArray[np.int64]
             sides.append(Side(sign, index, facts.kind, reach, recall))
             continue
         if everything is None:
-            everything = faiss_index.empty_index("exact", tokens)
-            faiss_index.add(everything, tokens)
+            everything = _exact(tokens)
         sides.append(Side(sign, everything, "exact", 0, 1.0))
     return sides
+
+
+def _exact(tokens: ClassTokens) -> Any:
+    """An index that compares a query with every photograph."""
+    index = faiss_index.empty_index("exact", tokens)
+    faiss_index.add(index, tokens)
+    return index
 
 
 def search(
@@ -200,14 +206,11 @@ def neighbour_maker(
     """
     bank, table, end_rows = space.existing_bank(bank_name), space.neighbours(bank_name), EndRows(space)
     facts, index = bank.index_facts(), bank.whole_index()
-    if facts and any(kind != facts.kind for _, kind, _, _ in how):
-        tokens = bank.class_tokens()
-        everything = faiss_index.empty_index("exact", tokens)
-        faiss_index.add(everything, tokens)
-    sides = [
-        Side(sign, index if facts and kind == facts.kind else everything, kind, reach, recall)
-        for sign, kind, reach, recall in how
-    ]
+    assert facts
+    indices = {facts.kind: index}
+    if any(kind not in indices for _, kind, _, _ in how):
+        indices["exact"] = _exact(bank.class_tokens())
+    sides = [Side(sign, indices[kind], kind, reach, recall) for sign, kind, reach, recall in how]
 
     def make(task: Arrays) -> Build:
         near, far = search(sides, end_rows, task["numbers"], made_for.k, lambda memories: None)

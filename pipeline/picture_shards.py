@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from cache.bank import Bank, picture_key
 from cache.errors import DptrError
 from cache.keys import as_keys, key_bytes
 from cache.replacement import Unwanted
-from cache.shard import SHARD_BYTES, pack_strings
+from cache.shard import SHARD_BYTES, pack_strings, unpack_bytes
 from pipeline.commit import committing
 from pipeline.elsewhere import Arrays, Build
 from pipeline.unfinished import Unfinished
@@ -126,15 +126,10 @@ def picture_shard(tower: Tower, bank: Bank, task: Arrays, size: int) -> Build:
     """Encodes a `picture_task` in batches of `size`; what is returned builds the shard."""
     pixels = torch.from_numpy(task["pixels"])
     tokens = [tokens for _, tokens in tower.encoded((None, batch) for batch in pixels.split(size))]
-    names = [name.decode() for name in _unpacked(task, "names")]
-    thumbnails = _unpacked(task, "thumbnails")
+    names = [name.decode() for name in unpack_bytes(task.__getitem__, "names")]
+    thumbnails = unpack_bytes(task.__getitem__, "thumbnails")
     small = thumbnails if any(thumbnails) else []
     return partial(bank.shard_of, names, task["keys"], np.concatenate(tokens), DECODING, small)
-
-
-def _unpacked(task: Arrays, name: str) -> list[bytes]:
-    data = task[name].tobytes()
-    return [data[a:b] for a, b in pairwise(task[f"{name}_offsets"].tolist())]
 
 
 def decoded_alike(bank: Bank) -> bool:

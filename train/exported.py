@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, int8
 
 from train.run_config import RunConfig
 
@@ -50,14 +50,12 @@ def exported_checkpoint(folder: Path) -> dict[str, Any]:
 
 def restored(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights to compute with, from those that `train.export.rounding` made."""
-    found = {}
+    made = {}
     for name, tensor in weights.items():
-        scale = weights.get(name + SCALE)
-        if scale is not None:
-            tensor = tensor.float() * scale.view(-1, *[1] * (tensor.dim() - 1))
-        if not name.endswith(SCALE):
-            found[name] = tensor
-    return found
+        if tensor.dtype == int8:
+            made[name] = tensor.float() * weights[name + SCALE].view(-1, *[1] * (tensor.dim() - 1))
+    scales = {name + SCALE for name in made}
+    return {name: made.get(name, tensor) for name, tensor in weights.items() if name not in scales}
 
 
 def _described(folder: Path) -> dict[str, Any]:

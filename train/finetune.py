@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import DptrError
+from cache.report import counted
 from cache.space import Space
 from models.device import choose_device, rates_said, upload
 from models.image_encoder import ImageEncoder
@@ -224,7 +225,7 @@ def _describe(
         parts["its guide"] = recogniser.guide
     sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f} M" for name, part in parts.items())
     (H, W), (rows, columns) = recogniser.config.vision.image_size, recogniser.config.vision.grid
-    sets = "1 set" if len(training.sets) == 1 else f"{len(training.sets):,} sets"
+    sets = counted(len(training.sets), "set")
     say(f"{len(training):,} training crops in {sets}, {len(val):,} validation crops")
     say(f"pictures of {H} x {W}, {rows} x {columns} tokens; {sizes}")
     encoder = (

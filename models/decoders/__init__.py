@@ -99,6 +99,10 @@ class TextDecoder(nn.Module, ABC):
         """The number of predictions that `loss` averages over, a scalar: one for each character and EOS."""
         return (targets[:, 1:] != self.charset.pad).sum()
 
+    def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
+        """Each layer's keys and values of a memory (B, M, D), computed once and used many times."""
+        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
+
     @abstractmethod
     def read(self, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The most probable ids and their probabilities, (B, max_length + 1) each; after the text, EOS and 1.
@@ -135,10 +139,6 @@ class StepDecoder(TextDecoder):
     ) -> tuple[Tensor, Tensor]:
         """The reading, from the steps' ids and probabilities (B, max_length + 1); after the text, EOS and 1."""
         return ids, shares
-
-    def memory_keys_values(self, memory: Tensor) -> list[KeysValues]:
-        """Each layer's keys and values of a memory (B, M, D), computed once and used in every step."""
-        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
 
     def left_to_right(
         self, memory: Sequence[KeysValues], memory_mask: Tensor | None, B: int

@@ -61,7 +61,7 @@ class Decoder(TextDecoder):
         masked, replaced = corrupted(real, self.charset.head, draws)
         inputs = wanted.masked_fill(masked, self.charset.pad)
         inputs = replaced.where(replaced >= 0, inputs)
-        logits = self._logits(inputs, self._memory(memory), memory_mask)
+        logits = self._logits(inputs, self.memory_keys_values(memory), memory_mask)
         losses = F.cross_entropy(
             logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=self.charset.pad, reduction="none"
         ).view_as(wanted)
@@ -77,7 +77,7 @@ class Decoder(TextDecoder):
     @torch.inference_mode()
     def read(self, memory: Tensor, memory_mask: Tensor | None, refinements: int = 1) -> tuple[Tensor, Tensor]:
         """As TextDecoder: all places masked, then `refinements` passes that correct what was read."""
-        keys_values = self._memory(memory)
+        keys_values = self.memory_keys_values(memory)
         shape = memory.shape[0], len(self.positions)
         inputs = torch.full(shape, self.charset.pad, dtype=torch.long, device=memory.device)
         for _ in range(1 + refinements):
@@ -85,9 +85,6 @@ class Decoder(TextDecoder):
             ended = F.pad((ids == EOS).cumsum(-1)[:, :-1] > 0, (1, 0))
             inputs = ids.masked_fill(ended, self.charset.pad)
         return ended_at_eos(ids, shares)
-
-    def _memory(self, memory: Tensor) -> list[KeysValues]:
-        return [layer.cross_attention.keys_values(memory) for layer in self.layers]
 
     def _logits(self, inputs: Tensor, memory: list[KeysValues], memory_mask: Tensor | None) -> Tensor:
         """(B, S, head) of ids (B, S). Positions are as strong as ids, since only they tell one mask from another."""

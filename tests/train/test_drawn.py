@@ -1,27 +1,24 @@
 """Fine-tuning on pictures that are drawn: each is another, and a run that was stopped draws the same ones."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
 
-import train.step
 from cache.errors import WrongUse
 from models.charset import Charset
 from sources.drawn.drawn_set import drawn_set
 from tests.helpers.drawing import SCENERY, WRITING
 from tests.helpers.pictures import NUMBERS
 from tests.helpers.pictures import drawn_set as real_set
+from tests.helpers.stopped import stopped_at
 from train.data.crop_batches import Pictures, load, schedule
 from train.data.crops import usable
 from train.data.plan import Plan
 from train.finetune import finetune
 from train.finetune_options import check
 from train.run import LAST, load_checkpoint
-from train.stopping import Stopped
 
 WORDS = ["hotel", "cafe", "street", "station", "market", "garden"]
 
@@ -68,17 +65,8 @@ def test_stopped_in_an_epoch_and_continued_is_the_undisturbed_run(finetuning, ma
     assert summary.crops == 15
     resolved = json.loads((whole.out / "config.json").read_text())["resolved"]
     assert resolved["drawn"] == {"drawn:words": mixed.train[0][0].drawn_from}
-    step = train.step.Step.__call__
-
-    def asked(self, number, *more):
-        if number == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, *more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.step.Step, "__call__", asked)
-        with pytest.raises(Stopped, match="stopped at step 7 of 12"):
-            finetune(options, mixed, print)
+    with stopped_at(7, 12):
+        finetune(options, mixed, print)
     other = replace(mixed, train=[[drawn_set("drawn:words", WORDS[1:], WRITING, SCENERY, 0.3)], mixed.train[1]])
     with pytest.raises(WrongUse, match="a different configuration .*drawn drawn:words"):
         finetune(options, other, print)

@@ -1,8 +1,6 @@
 """Pictures without labels teach what the reader is sure of; a run that was stopped goes on number for number."""
 
 import json
-import os
-import signal
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +9,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import train.step
 from cache.errors import WrongUse
 from models.decoders import configure
 from models.device import autocast
@@ -19,6 +16,7 @@ from models.recogniser import Recogniser, RecogniserConfig
 from sources.labelled import Labelled
 from sources.missing import UNLABELLED, NoText
 from tests.helpers.pictures import NUMBERS, drawn
+from tests.helpers.stopped import stopped_at
 from tests.train.export.test_export import pictures as noise
 from tests.train.export.test_export import scattered, vision
 from train.data.crop_batches import CropBatch, Pictures, TwoViews
@@ -30,7 +28,6 @@ from train.pseudo_labels import PseudoLabels
 from train.ranks import Ranks
 from train.run import LAST, load_checkpoint
 from train.step import Average
-from train.stopping import Stopped
 
 SIGNS = Labelled("signs", ["41"] * 16, lambda _: drawn("41"))  # read right after a few steps
 CPU = torch.device("cpu")
@@ -55,7 +52,7 @@ def groups(run):
     }
 
 
-def test_stopped_and_continued_is_the_undisturbed_run(options, material, say, monkeypatch):
+def test_stopped_and_continued_is_the_undisturbed_run(options, material, say):
     """With a student and its guide. It begins when validation words are read right; what is broken is counted."""
     more = pictures(NUMBERS[:20], damaged=[3, 4])
     material = replace(material, train=[[SIGNS]], val=[SIGNS], unlabelled=[more])
@@ -68,17 +65,8 @@ def test_stopped_and_continued_is_the_undisturbed_run(options, material, say, mo
     assert any(line["sure"] > 0 for line in found["unlabelled"])
     assert done.dropped == {"unlabelled: it is not a picture": 2}
     assert "2 unlabelled pictures not used: it is not a picture" in say.lines
-    step, stop = train.step.Step.__call__, begun - 1  # between the evaluation before it and the one after
-
-    def asked(self, number, *more):
-        if number == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, *more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.step.Step, "__call__", asked)
-        with pytest.raises(Stopped, match=f"stopped at step {stop} of 12"):
-            finetune(options, material, print)
+    with stopped_at(begun - 1, 12):  # between the evaluation before it and the one after
+        finetune(options, material, print)
     assert load_checkpoint(options.out, LAST)["training"]["progress"]["unlabelled"] > 0
     finetune(replace(options, workers=1), material, print)
     assert groups(options.out) == found

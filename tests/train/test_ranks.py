@@ -1,7 +1,6 @@
 """Several ranks learn what one does, stop together, and go on with another number of them."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -11,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import train.step
 from cache.errors import WrongUse
 from cache.space import open_space
 from models.image_encoder import ImageEncoder, VisionConfig
 from tests.helpers.commands import run
 from tests.helpers.forks import Forked
 from tests.helpers.pictures import NUMBERS, drawn, drawn_set
+from tests.helpers.stopped import stopped_at
 from tests.train.test_resume import command, figures, first_checkpoint
 from train.finetune import Material, finetune
 from train.finetune_options import FinetuneOptions
@@ -27,7 +26,6 @@ from train.ranks import Ranks, check_shared, join
 from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
 from train.run import LAST, load_checkpoint
-from train.stopping import Stopped
 
 PLAIN = ["--dropout", "0", "--perturb", "none", "--permutations", "2", "--reader", "streamed"]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -114,15 +112,7 @@ def read_and_stop(options: FinetuneOptions, cache: Path, config: VisionConfig, w
     tower = ImageEncoder(config)
     tower.load_state_dict(torch.load(weights))
     Path(f"{folder}-{ranks.rank}.json").write_text(json.dumps(readings(options, tower.eval(), folder, ranks)))
-    step = train.step.Step.__call__
-
-    def signalled(self, number, *more):
-        if number == 5 and ranks.rank == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, *more)
-
-    train.step.Step.__call__ = signalled
-    with pytest.raises(Stopped, match="stopped at step 5 of 9: run the same command to continue"):
+    with stopped_at(5, 9, signalled=ranks.rank == 1):
         finetune(options, crops(cache, tower), print)
 
 

@@ -17,6 +17,7 @@ from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
 from tests.helpers.commands import run
 from tests.helpers.forks import Forked
+from tests.helpers.stopped import stopped_at
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.run import LAST, load_checkpoint, steps_of
@@ -68,18 +69,9 @@ def long(cache, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stop", [1, 12, 17, 24, 32])
-def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop, monkeypatch):
-    step = train.step.Step.__call__
-
-    def asked(self, number, *more):
-        if number == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, *more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.step.Step, "__call__", asked)
-        with pytest.raises(Stopped, match=f"stopped at step {stop} of 33: run the same command to continue") as stopped:
-            pretrain(options, print)
+def test_stopped_and_continued_is_the_undisturbed_run(options, whole, stop):
+    with stopped_at(stop, 33) as stopped:
+        pretrain(options, print)
     assert stopped.value.exit_code == 143
     lines = []
     summary = pretrain(options, lines.append)

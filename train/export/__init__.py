@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import save
 
 from cache import __version__
-from cache.errors import WrongUse
+from cache.errors import DptrError, WrongUse
 from cache.files import whole_folder, write_whole
 from models.recogniser import Recogniser
 from sources.labelled import Labelled
 from train.export import onnx, openocr
 from train.export.description import description, write_json
+from train.export.onnx.compare import random_pictures
 from train.export.rounding import SAID, rounded
 from train.exported import DESCRIPTION, WEIGHTS, restored
 from train.run import PERTURBATION, Saved, load_model
@@ -35,8 +36,8 @@ def export(
 ) -> dict[str, Any]:
     """Write a run's best checkpoint to the folder `out`, completely or not at all; returns the summary for --json.
 
-    With `half`, weights are stored in fp16, for safetensors alone. With `int8`, safetensors have their matrices in 8
-    bits, and a smaller ONNX file is added, whose loss of accuracy is measured on `sets`, or on noise if there are none.
+    With `half`, weights are stored in fp16, for safetensors alone. With `int8`, matrices are stored in 8 bits: those of
+    safetensors, or for ONNX those of a second file, whose loss of accuracy is measured on `sets`, or on noise.
 
     Raises WrongUse if there is no such run or format, if `out` is not empty, or if the format does not support the
     run's shape; DptrError for a damaged checkpoint, an export that does not read as the run does, or a failed write.
@@ -67,6 +68,8 @@ def export(
 def _safetensors(source: Saved, folder: Path, say: Say, stored: str) -> dict[str, Any]:
     state = source.model.state_dict()
     weights, parameters = rounded(state, stored), sum(tensor.numel() for tensor in state.values())
+    if stored == "fp16" and not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise DptrError(f"{source.run} has weights beyond the range of fp16: export it without --half.")
     write_whole(folder / WEIGHTS, save(weights, {"format": "pt", "made_by": f"dptr {__version__}"}))
     write_json(folder / DESCRIPTION, description(source) | {"weights": SAID[stored]})
     statistics = folder_of(source.run) / PERTURBATION
@@ -88,8 +91,7 @@ def _read_alike(source: Saved, weights: dict[str, torch.Tensor]) -> int:
     other, generator = deepcopy(source), torch.Generator().manual_seed(0)
     other.model.load_state_dict(weights)
     if isinstance(source.model, Recogniser):
-        shape = (COMPARED, 3, *source.model.config.vision.image_size)
-        inputs = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        inputs = random_pictures(source.model, COMPARED, generator)
     else:
         inputs = torch.randn(COMPARED, 8, source.decoder.config.memory_width, generator=generator)
     return sum(a == b for a, b in zip(_texts(source, inputs), _texts(other, inputs), strict=True))

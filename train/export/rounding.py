@@ -2,7 +2,6 @@
 
 from torch import Tensor, float16, float32, int8
 
-from cache.errors import DptrError
 from train.exported import SCALE
 
 SAID = {
@@ -14,13 +13,10 @@ SAID = {
 
 
 def rounded(weights: dict[str, Tensor], stored: str) -> dict[str, Tensor]:
-    """Weights as they are `stored`: fp32, fp16 or int8. DptrError for weights beyond the range of fp16."""
+    """Weights as they are `stored`: fp32, fp16 or int8. Those beyond the range of fp16 become infinite in it."""
     if stored == "int8":
         return {name: part for pair in weights.items() for name, part in _in_bytes(*pair).items()}
-    made = {name: tensor.to(float16 if stored == "fp16" else float32).contiguous() for name, tensor in weights.items()}
-    if not all(tensor.isfinite().all() for tensor in made.values()):
-        raise DptrError("there are weights beyond the range of fp16: export them without --half.")
-    return made
+    return {name: tensor.to(float16 if stored == "fp16" else float32).contiguous() for name, tensor in weights.items()}
 
 
 def _in_bytes(name: str, tensor: Tensor) -> dict[str, Tensor]:
