@@ -9,7 +9,6 @@ import typer
 
 from cache.errors import DptrError, WrongUse
 from cache.files import check_folder, plain_name
-from cache.remote import on_disk
 from cache.report import printable
 from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, Split, finish, say
 from commands.worker import On, elsewhere
@@ -78,6 +77,7 @@ def embed_text(
     as_json: Json = False,
 ) -> None:
     """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
+    from cache.remote import on_disk
     from pipeline.labels import collect
     from sources.words import Reading, words
 
@@ -142,6 +142,7 @@ def embed_images(
     """Embed photographs: all their image tokens go to a bank, with a FAISS index over the class token."""
     from cache.bank import ALIKE
     from cache.index import chosen
+    from cache.remote import on_disk
     from sources.photos import photo_count, photos
 
     chosen(index, 1)

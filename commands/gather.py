@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cache.errors import DptrError
 from cache.files import check_folder
-from cache.remote import on_disk
 from commands.console import say
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ def image_tower(
         return None, None
     space = config.space(cache)
     if options.freeze:
+        from cache.remote import on_disk  # loads numpy
+
         on_disk(space.folder, "--freeze")
         check_folder("--cache", space.folder)
     return space, tower_of(space, options.size, pretrained)
