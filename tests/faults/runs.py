@@ -74,8 +74,8 @@ def refusals(folder: Path, encoder, stride: int) -> Counter[str]:
             earlier(before)
         if part is job.clean:  # something to clean: a corpus is gone
             _drop(before, "two")
-        for error, short in ((errno.EIO, False), (errno.ENOSPC, False), (errno.ENOSPC, True)):
-            for call in range(1, 10_000, stride):
+        for n, (error, short) in enumerate(((errno.EIO, False), (errno.ENOSPC, False), (errno.ENOSPC, True))):
+            for call in range(1 + n * stride // 3, 10_000, stride):  # other calls each time, or a kind may be missed
                 job.copy(before, cut)
                 with job.failing(call, error, short) as met:
                     try:
