@@ -77,23 +77,22 @@ def draw_ahead(
         part.mkdir(parents=True, exist_ok=True)
         room = count * (size[0] * size[1] * 3 + 4096) + (1 << 26)  # a bound: the file has what is written
         with closing(lmdb.open(str(part), map_size=room)) as environment:
-            first = _begun(environment, part, recipe)
+            first = there = _begun(environment, part, recipe)
             if first:
                 say(f"going on after {first:,} pictures")
             with tqdm(total=count, initial=first, desc="draw", unit="picture", delay=2) as bar:
                 for pictures in _drawn(_Chunks(crops, size, seed), _items(len(crops), first, count, seed), workers):
-                    first = _written(environment, first, pictures)
+                    there = _written(environment, there, pictures)
                     bar.update(len(pictures))
             with environment.begin(write=True) as transaction:  # of an earlier call that wanted more
                 transaction.put(b"num-samples", str(count).encode())
-        new = bar.n - bar.initial
         part.rename(out)
     except lmdb.Error as error:
         raise DptrError(f"{part} cannot be written: {error}.") from error
     except OSError as error:
         raise cannot_write(part, error) from error
     seconds = max(time.perf_counter() - began, 1e-3)
-    return DrawnAhead(str(out), count, new, round(seconds, 3), (out / "data.mdb").stat().st_size)
+    return DrawnAhead(str(out), count, there - first, round(seconds, 3), (out / "data.mdb").stat().st_size)
 
 
 def _begun(environment: Any, part: Path, recipe: bytes) -> int:

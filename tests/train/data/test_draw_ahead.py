@@ -2,9 +2,11 @@
 
 import io
 from collections import Counter
+from functools import partial
 
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 import train.data.draw_ahead
 from cache.errors import WrongUse
@@ -32,7 +34,9 @@ def content(folder):
     return [(label, one.picture(n)) for n, label in enumerate(one.labels)]
 
 
-def test_pictures_and_labels_are_what_finetune_reads(tmp_path):
+def test_pictures_and_labels_are_what_finetune_reads(tmp_path, monkeypatch):
+    # as with TQDM_DISABLE=1: a bar that is off counts nothing
+    monkeypatch.setattr(train.data.draw_ahead, "tqdm", partial(tqdm, disable=True))
     done = draw_ahead(crops(), tmp_path / "new" / "drawn", 10, (16, 64), 0, 1, print)
     assert (done.count, done.new) == (10, 10)
     pairs = content(tmp_path / "new" / "drawn")
