@@ -11,6 +11,7 @@ from cache.files import check_folder
 from commands.console import Json, Split, finish, say
 from commands.drawing import drawn_words, scenery, words_to_draw
 from sources.cleaning import MAX_LENGTH
+from sources.drawn.hard import check_share
 from train.options import DATA, FIRST, MACHINE, MODEL, rows_and_columns
 
 
@@ -49,8 +50,7 @@ def draw(
 ) -> None:
     """Draw word images ahead, for machines that train faster than they draw."""
     pixels = rows_and_columns("--size", size)
-    if not 0 <= hard_words < 1:
-        raise WrongUse(f"--hard-words must be from 0 to below 1, not {hard_words:g}.")
+    check_share(hard_words)
     check_folder("--out", out.parent)
     if out.exists():
         raise WrongUse(f"{out} is there already: choose another --out.")

@@ -14,6 +14,7 @@ from commands.console import DEFAULT_CACHE, CacheDir, Device, Json, Precision, S
 from commands.worker import On, elsewhere
 from pipeline.prompt import PROMPT
 from sources.cleaning import MAX_LENGTH
+from sources.drawn.hard import check_share
 from train.options import DATA, FIRST, MODEL
 
 Model = Annotated[
@@ -70,6 +71,10 @@ def embed_text(
     max_length: Annotated[
         int, typer.Option(min=1, help="Maximum length of a label, in characters.", rich_help_panel=DATA)
     ] = MAX_LENGTH,
+    hard_words: Annotated[
+        float,
+        typer.Option(help="Fraction of labels to make up: numbers, codes, misspelt words.", rich_help_panel=DATA),
+    ] = 0.0,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Make the corpus what the sources are now; others go.", rich_help_panel=DATA),
@@ -78,10 +83,12 @@ def embed_text(
 ) -> None:
     """Embed words: their token states go to the cache, each prompt once, and their labels to a corpus."""
     from cache.remote import on_disk
+    from pipeline.hard_words import add_hard_words
     from pipeline.labels import collect
     from sources.words import Reading, words
 
     plain_name("corpus", corpus)
+    check_share(hard_words)
     on_disk(cache, "embed-text")
     check_folder("--cache", cache)
     others = elsewhere(on, device)
@@ -89,6 +96,8 @@ def embed_text(
     labels = collect((word for source in sources for word in words(source, how)), max_length, keep_unicode, keep_spaces)
     if not len(labels):
         raise DptrError(f"no usable word in {', '.join(sources)}: {labels.report()}.")
+    if hard_words:
+        add_hard_words(labels, hard_words, max_length, keep_spaces)
     from pipeline.embed_text import embed_text as embed
 
     encoder = _encoder(cache, model, pretrained, prompt, layout, precision, device)

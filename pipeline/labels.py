@@ -25,9 +25,13 @@ class Labels:
         self.read, self.altered = 0, 0
         self.dropped: Counter[str] = Counter()
         self.database = scratch("CREATE TABLE labels (number INTEGER PRIMARY KEY, label TEXT UNIQUE, count INTEGER)")
+        self.add(self._cleaned(texts, max_length))
+
+    def add(self, labels: Iterable[str]) -> None:
+        """Count labels that need no cleaning."""
         count = "INSERT INTO labels (label, count) VALUES (?, 1) ON CONFLICT (label) DO UPDATE SET count = count + 1"
         with telling():
-            self.database.executemany(count, ((label,) for label in self._cleaned(texts, max_length)))
+            self.database.executemany(count, ((label,) for label in labels))
             ((self._length,),) = self.database.execute("SELECT count(*) FROM labels")
 
     def __del__(self) -> None:

@@ -13,8 +13,8 @@ OUT=${1:?"usage: WORDS=... CROPS=... VAL=... runs/reader.sh OUT"}
 STEPS=${STEPS:-220} BATCH=${BATCH:-48} DEVICE=${DEVICE:-auto} SEED=${SEED:-0}
 export DPTR_CACHE=$OUT/cache
 
-# 1. Words, once: the text states of the shipped encoder.
-dptr embed-text $WORDS --corpus words --device "$DEVICE"
+# 1. Words, once: the text states of the shipped encoder. Three in ten are made up: prices, codes, misspelt words.
+dptr embed-text $WORDS --corpus words --hard-words 0.3 --device "$DEVICE"
 
 # 2. A decoder that has only read text, narrow because the reader should be small.
 dptr pretrain --corpus words --perturb "gaussian(50%)" --decoder nrtr --depth 1 --width 128 --heads 4 \

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import WrongUse
+from sources.drawn.hard import check_share
 from train.options import (
     DATA,
     FIRST,
@@ -133,8 +134,7 @@ def check(options: FinetuneOptions) -> None:
         raise WrongUse("--val takes pictures that stay as they are: draw some with dptr draw, or name real ones.")
     if (options.fonts or options.behind) and not drawn:
         raise WrongUse("--fonts and --behind are for pictures that are drawn: add a --train drawn:WORDS.")
-    if not 0 <= options.hard_words < 1:
-        raise WrongUse(f"--hard-words must be from 0 to below 1, not {options.hard_words:g}.")
+    check_share(options.hard_words)
     if options.unlabelled and (options.freeze or not options.augment):
         raise WrongUse(
             "--unlabelled learns to read augmented pictures as it reads plain ones: leave out --freeze and --augment 0."

@@ -8,9 +8,16 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from cache.errors import WrongUse
 from sources.drawn.words import TITLE, UPPER, cased, misspelt, number, punctuated
 
 TRIES = 20
+
+
+def check_share(share: float) -> None:
+    """WrongUse if `--hard-words` is not a share that leaves room for listed words."""
+    if not 0 <= share < 1:
+        raise WrongUse(f"--hard-words must be from 0 to below 1, not {share:g}.")
 
 
 class HardWords:

@@ -55,6 +55,16 @@ def test_replacing_says_what_went(work):
     assert " s, 2 removed, 1 known" in done.stdout
 
 
+def test_words_are_made_up_beside_those_that_are_listed(work):
+    both = [run("embed-text", "words.txt", "--corpus", "hard", "--hard-words", "0.5", *SMALL, cwd=work) for _ in "ab"]
+    added = [int(done.stdout.split("corpus 'hard': ")[1].split(" labels")[0]) for done in both]
+    assert 500 < added[0] <= 602
+    assert added[1] == 0
+    assert (
+        "from 0 to below 1" in run("embed-text", "words.txt", "--corpus", "hard", "--hard-words", "1", cwd=work).stderr
+    )
+
+
 def test_python_cli_does_what_dptr_does(work):
     one, other = (start("cache", "info", "--json", program=program, cwd=work) for program in (DPTR, CLI))
     assert (one.returncode, other.returncode) == (0, 0), other.stderr
