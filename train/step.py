@@ -202,7 +202,7 @@ class Utilisation:
 
 @cache
 def _machines_rate(device: torch.device, dtype: torch.dtype) -> float:
-    return product_rate(device, dtype, 0.3)
+    return product_rate(device, dtype, 0.1)
 
 
 def _seed(*parts: int) -> int:
