@@ -9,6 +9,7 @@ import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,7 +38,7 @@ def untrained_seed(pretrained: str) -> int | None:
 
 def model_config(model: str) -> dict[str, Any]:
     """open_clip's configuration of a model, or that of a shipped one. WrongUse if there is no such model."""
-    open_clip.add_model_config(_MODELS)
+    _make_known(_MODELS)
     try:
         config = open_clip.get_model_config(model)
     except Exception as error:  # a hub that cannot be reached, a folder without its file
@@ -91,6 +92,11 @@ def weights_digest(model: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+@cache  # open_clip reads the configurations of all its models each time it is told of a folder
+def _make_known(folder: Path) -> None:
+    open_clip.add_model_config(folder)
 
 
 def _shipped(model: str) -> str:

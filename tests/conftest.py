@@ -21,9 +21,10 @@ settings.register_profile(
 settings.load_profile("dptr")
 # files that take longest come first, so that the processes that share the files end together
 LONG = (
-    "test_readme", "test_resume", "test_onnx", "test_faults", "test_finetune", "test_ranks", "test_workers",
-    "test_on_ray", "test_training", "test_decoders", "test_gpu_kit", "test_pretrain", "test_demo", "test_embed",
-    "test_real_data", "test_read", "test_shipped", "test_embed_text", "test_evaluate",
+    "test_on_ray", "test_workers", "test_ranks", "test_readme", "test_faults", "test_training", "test_resume",
+    "test_decoders", "test_pretrain", "test_finetune", "test_onnx", "test_every_kind", "test_embed", "test_gpu_kit",
+    "test_real_data", "test_demo", "test_errors_page", "test_start", "test_earlier", "test_shipped", "test_index",
+    "test_neighbours", "test_read", "test_compare", "test_embed_text", "test_evaluate",
 )  # fmt: skip
 
 TINY = {

@@ -37,7 +37,7 @@ from train.reading.result import scored
 from train.recorder import Recorder, settled_precision
 from train.run_config import RunConfig, versions
 from train.start import build, history
-from train.step import Pace
+from train.step import Pace, eval_every
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
-    every = options.eval_every or max(1, steps // 10)
+    every = eval_every(options.eval_every, steps)
     pace = Pace(steps, every, device, precision, options.seed, options.decay, ranks)
     resolved = {
         "steps": pace.steps,

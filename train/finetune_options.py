@@ -63,7 +63,7 @@ class FinetuneOptions:
         LENGTH,
         None,
     )
-    eval_every: int | None = option("Steps between evaluations (default: a tenth of the run).", LENGTH, None)
+    eval_every: int | None = option("Steps between evaluations (default: a tenth of all, 10 or more).", LENGTH, None)
     eval_words: int = option("Maximum number of --val images to read per evaluation.", LENGTH, 2000)
     resume: str = option(
         "auto: continue the run in --out, if any; never; or the run or checkpoint to continue from.", LENGTH, "auto"

@@ -22,11 +22,12 @@ from cache.errors import DptrError
 from train.expectation import Estimate
 from train.progress import Found, Progress
 from train.recorder import Recorder
-from train.step import Pace, Step, Utilisation
+from train.step import LEAST_APART, Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
+COUNT_FIRST = LEAST_APART - 1  # steps before the first of them: a run that has not even ten is not slowed
 AGREE_EVERY = {"cpu": 1, "cuda": 10}  # steps between checks whether any rank was asked to stop: a GPU is waited for
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen
@@ -113,7 +114,8 @@ class Loop:
                         self._save()
                     raise self._stopped(request) from None
                 since.waited += time.perf_counter() - asked
-                counting = progress.step % COUNT_EVERY.get(self.pace.device.type, LOG_EVERY) == 1 and len(batch) > 0
+                every_so_many = COUNT_EVERY.get(self.pace.device.type, LOG_EVERY)
+                counting = progress.step % every_so_many == COUNT_FIRST and len(batch) > 0
                 with self._as_written(counting), self._utilisation.watch(counting, len(batch)):
                     since.losses.append(self.step(progress.step + 1, compute, batch, not counting))
                 since.labels.append(batch.labels)

@@ -36,7 +36,7 @@ from train.reading.batched import read_memories
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision, settled_reader
 from train.run_config import RunConfig, versions
-from train.step import Pace
+from train.step import Pace, eval_every
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def resolve(
     if width % heads:
         raise WrongUse(f"a width of {width} cannot be split into {heads} heads: choose --heads that divides it.")
     steps = options.steps or max(1, round(-(-words // options.batch) * options.epochs))
-    every = options.eval_every or max(1, steps // 10)
+    every = eval_every(options.eval_every, steps)
     device = loader.device
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
     pace = Pace(steps, every, loader.device, precision, options.seed, options.ema, ranks)

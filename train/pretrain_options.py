@@ -39,7 +39,7 @@ class PretrainOptions:
     ema: float = option(
         "Decay of a moving average of the weights, which is evaluated and kept as best; 0: none.", LENGTH, 0.0
     )
-    eval_every: int | None = option("Steps between evaluations (default: a tenth of the run).", LENGTH, None)
+    eval_every: int | None = option("Steps between evaluations (default: a tenth of all, 10 or more).", LENGTH, None)
     eval_words: int = option("Maximum number of held-out words to read per evaluation.", LENGTH, 1000)
     resume: str = option(
         "auto: continue the run in --out, if any; never; or the run or checkpoint to continue from.", LENGTH, "auto"

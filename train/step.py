@@ -18,6 +18,7 @@ from train.replay import CudaGraphs, Replay
 
 WARM_UP = 0.075  # fraction of all steps: 1.5 of 20 epochs
 CLIP_NORM = 20.0
+LEAST_APART = 10  # steps between evaluations, if none is asked for: one takes as long as several steps
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Pace:
     def rate(self, step: int, peak: float) -> float:
         """The learning rate of step number `step`, from 1."""
         return one_cycle(min(step - 1 + self.lead, self.steps - 1), self.steps, peak)
+
+
+def eval_every(asked: int | None, steps: int) -> int:
+    """Steps between evaluations: as many as asked for or, of None, a tenth of all `steps`, LEAST_APART or more."""
+    return asked or max(LEAST_APART, steps // 10)
 
 
 class Step:
@@ -196,7 +202,7 @@ class Utilisation:
 
 @cache
 def _machines_rate(device: torch.device, dtype: torch.dtype) -> float:
-    return product_rate(device, dtype, 0.3)
+    return product_rate(device, dtype, 0.1)
 
 
 def _seed(*parts: int) -> int:

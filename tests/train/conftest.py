@@ -11,12 +11,19 @@ from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def init(cache, tmp_path_factory):
-    """A short pre-trained run in the space of `cache`."""
+    """A short pre-trained run in the space of `cache`. Not to be written to."""
     out = tmp_path_factory.mktemp("init") / "run"
     pretrain(PretrainOptions(["numbers"], out, cache=cache, depth=1, heads=2, batch=32, steps=3, device="cpu"), print)
     return out
+
+
+@pytest.fixture
+def pretraining(cache, tmp_path):
+    return PretrainOptions(
+        ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=32, steps=3, device="cpu"
+    )
 
 
 @pytest.fixture
@@ -26,7 +33,8 @@ def finetuning(init, tmp_path):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def material(cache):
+    """Not to be trained: a run copies the tower."""
     space = open_space(cache)
     return Material([[drawn_set(NUMBERS)]], [drawn_set(NUMBERS[::7], "val")], space, space_tower(space, (16, 64)))

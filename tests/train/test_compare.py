@@ -33,8 +33,14 @@ def compared(work, *more, kinds=KINDS):
     return run("compare", *OPTIONS, *asked, "--out", "found", *more, cwd=work)
 
 
-def test_every_cell_is_run_once(work):
-    done = compared(work, "--seeds", 1, "--json")
+@pytest.fixture(scope="module")
+def once(work):
+    """What the command printed when each kind had been run with one seed."""
+    return compared(work, "--seeds", 1, "--json")
+
+
+def test_every_cell_is_run_once(work, once):
+    done = once
     assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout)
     assert list(first) == KINDS
@@ -55,9 +61,8 @@ def test_every_cell_is_run_once(work):
     assert (work / "found" / "plot.png").stat().st_size > 5000
 
 
-def test_a_cell_is_a_run_like_any_other(work):
+def test_a_cell_is_a_run_like_any_other(work, once):
     """Its accuracies are those that the usual commands report."""
-    compared(work, "--seeds", 1)
     (line, *_) = (work / "found" / "results.jsonl").read_text().splitlines()
     found = json.loads(line)["accuracy"]
     asked = ["--cache", "cache", "--data", "crops", "--zero-label", "--device", "cpu", "--json"]
@@ -78,8 +83,7 @@ def test_a_cell_is_a_run_like_any_other(work):
         (["--seeds", 0], KINDS, "more than 0"),
     ],
 )
-def test_wrong_use_is_one_sentence(work, more, kinds, said):
-    compared(work, "--seeds", 1)
+def test_wrong_use_is_one_sentence(work, once, more, kinds, said):
     done = compared(work, *more, kinds=kinds)
     assert done.returncode == 2
     assert said in done.stderr

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 import train.loop
+import train.recorder
 import train.step
 from cache.errors import WrongUse
 from tests.helpers.pictures import NUMBERS
@@ -29,6 +30,7 @@ STEP = train.step.Step.__call__
 @pytest.fixture
 def options(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(train.recorder, "draw_curves", lambda *_: None)  # half a second a run
     return PretrainOptions(
         ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=64, steps=12, device="cpu",
         precision="fp32", lr=2e-3, eval_every=10,

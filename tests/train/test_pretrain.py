@@ -1,4 +1,4 @@
-"""Pre-training learns to read memories, writes its run folder, and says in one sentence what is wrong."""
+"""Pre-training learns to read memories and writes its run folder, and is the same however it reads."""
 
 import json
 from dataclasses import replace
@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cache.errors import DptrError, WrongUse
+from cache.errors import DptrError
 from cache.space import open_space
 from cache.transfer import push
-from models.decoders import names
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect
@@ -21,14 +20,11 @@ from train.reading.evaluate import evaluate
 from train.reading.result import table
 from train.recorder import settled_reader
 from train.run import load_run
-from train.step import WARM_UP, one_cycle
 
 
 @pytest.fixture
-def options(cache, tmp_path):
-    return PretrainOptions(
-        ["numbers"], tmp_path / "run", cache=cache, bank="noise", depth=1, heads=2, batch=32, steps=3, device="cpu"
-    )
+def options(pretraining):
+    return pretraining
 
 
 @pytest.fixture(scope="module")
@@ -147,105 +143,6 @@ def test_full_layout_and_unequal_widths_run(options, full_encoder, tmp_path, tin
         assert pretrain(one, print).steps == 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"bank": None, "perturb": "orp(0.1)"}, "orp needs photographs"),
-        ({"perturb": "orp(0.1, positions=x)"}, "positions is shared or sample, not x"),
-        ({"execution": "x"}, "one of eager, graphs, compiled"),
-        ({"execution": "graphs"}, "needs a GPU"),
-        ({"heads": 5}, "cannot be split into 5 heads"),
-        ({"depth": 0}, "--depth must be more than 0"),
-        ({"permutations": 3}, "give 1 or an even number, not 3"),
-        ({"steps": 0}, "--steps must be more than 0"),
-        ({"lr": -1.0}, "--lr must be more than 0"),
-        ({"held_out": 1.5}, "--held-out must be above 0 and below 1"),
-        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1"),
-        ({"reader": "x"}, "--reader must be one of auto, resident, mapped, streamed, not 'x'"),
-        ({"corpus": ["x"]}, "no corpus 'x'"),
-        ({"bank": "x"}, "no bank 'x'"),
-        ({"space": "x"}, "no space in .* is called 'x'"),
-        ({"device": "cuda:99"}, "no GPU|invalid device"),
-    ],
-)
-def test_wrong_use_is_one_sentence_and_makes_no_run(options, changes, message):
-    with pytest.raises(WrongUse, match=message):
-        pretrain(replace(options, **changes), print)
-    assert not options.out.exists()
-
-
-def test_no_word_held_out_is_an_error(options, encoder, tmp_path):
-    embed_text(tmp_path, encoder, collect(["a"]), "one", print)
-    with pytest.raises(DptrError, match="there must be some of both"):
-        pretrain(replace(options, cache=tmp_path, corpus=["one"], bank=None), print)
-
-
-@pytest.mark.parametrize("kind", names())
-def test_words_as_long_as_asked_are_read(options, encoder, tmp_path, kind):
-    words = [f"{n:030}" for n in range(60)]
-    embed_text(tmp_path / "cache", encoder, collect(words, 30), "long", print)
-    one = replace(options, cache=tmp_path / "cache", corpus=["long"], bank=None, steps=2, decoder=kind)
-    with pytest.raises(DptrError, match="no usable label: 60 longer than 25 characters"):
-        pretrain(one, print)
-    done = pretrain(replace(one, max_length=30), print)
-    assert done.words + done.held_out == 60
-    assert load_run(one.out)[0].config.max_length == 30
-    assert evaluate(one.out, device="cpu").sets[0].score.words == done.held_out
-
-
-def test_spaces_are_read_if_the_charset_has_one(options, encoder, tmp_path):
-    words = [f"{n} {n + 1}" for n in range(40, 100)]
-    embed_text(tmp_path / "cache", encoder, collect(words, keep_spaces=True), "pairs", print)
-    one = replace(options, cache=tmp_path / "cache", corpus=["pairs"], bank=None, steps=2)
-    with pytest.raises(DptrError, match="no usable label: 60 with characters outside the charset"):
-        pretrain(one, print)
-    done = pretrain(replace(one, space_char=True), print)
-    assert done.words + done.held_out == 60
-    lines = (one.out / "held-out.tsv").read_text().splitlines()[1:]
-    assert {line.split("\t")[1] for line in lines} <= {*words}
-
-
-def test_labels_that_no_charset_holds_are_counted_in_words(options, tmp_path):
-    (tmp_path / "letters.txt").write_text("abc")
-    message = "corpus numbers holds no usable label: 900 with characters outside the charset."
-    with pytest.raises(DptrError, match=message):
-        pretrain(replace(options, charset=str(tmp_path / "letters.txt")), print)
-
-
-def test_finished_run_is_not_written_over(options):
-    pretrain(options, print)
-    with pytest.raises(WrongUse, match="already holds a finished run"):
-        pretrain(options, print)
-
-
-def test_loss_that_is_not_finite_stops_the_run(options):
-    with pytest.raises(DptrError, match="the loss is (nan|inf) at step"):
-        pretrain(replace(options, lr=1e30, steps=60), print)
-
-
-def test_no_run_and_damaged_checkpoint(options, tmp_path):
-    with pytest.raises(WrongUse, match="there is no run"):
-        load_run(tmp_path / "none")
-    pretrain(options, print)
-    (options.out / "best.pt").write_bytes(b"x")
-    with pytest.raises(DptrError, match="best.pt is damaged"):
-        load_run(options.out)
-    (options.out / "best.pt").unlink()
-    with pytest.raises(WrongUse, match="no checkpoint best.pt"):
-        load_run(options.out)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 13, 40, 200])
-def test_learning_rate_is_torchs_one_cycle(steps):
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, steps, pct_start=WARM_UP, cycle_momentum=False)
-    for step in range(steps):
-        assert one_cycle(step, steps, 0.3) == pytest.approx(cycle.get_last_lr()[0])
-        optimizer.step()
-        if step + 1 < steps:
-            cycle.step()
-
-
 def test_training_leaves_torch_as_it_was(options):
     """What the same process embeds afterwards must not differ, down to the last bit."""
     before = torch.backends.cuda.flash_sdp_enabled()
@@ -271,29 +168,6 @@ def test_a_cache_elsewhere_trains_alike(options, tmp_path, monkeypatch, reader):
 @pytest.mark.gpu
 def test_gpu_runs(options):
     assert pretrain(replace(options, device="cuda"), print).steps == 3
-
-
-def test_decoder_writes_the_charset_of_a_file(tmp_path, encoder):
-    words = [a + b for a in "đưaăâ" for b in "êôơnh"] * 2
-    embed_text(tmp_path / "cache", encoder, collect(words, keep_unicode=True), "vi", print)
-    (tmp_path / "vi.txt").write_text("aăâđeêioôơuưnh", "utf-8")
-    options = PretrainOptions(
-        ["vi"],
-        tmp_path / "run",
-        cache=tmp_path / "cache",
-        depth=1,
-        heads=2,
-        batch=8,
-        steps=2,
-        held_out=0.2,
-        device="cpu",
-    )
-    summary = pretrain(replace(options, charset=str(tmp_path / "vi.txt")), lambda line: None)
-    assert summary.words + summary.held_out == 25
-    decoder, config, _ = load_run(tmp_path / "run")
-    assert decoder.charset.characters == "aăâđeêioôơuưnh"
-    assert config.model.characters == "aăâđeêioôơuưnh"
-    assert len(evaluate(tmp_path / "run").readings) == summary.held_out
 
 
 @pytest.mark.parametrize(("accuracy", "best"), [(0.02, 4), (0.009, 3), (0.0, 3)])

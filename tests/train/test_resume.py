@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train.loop
+import train.recorder
 import train.step
 from cache.errors import DptrError, WrongUse
 from models.decoders import DecoderConfig, make
@@ -34,6 +35,7 @@ def short(cache: Path, out: Path) -> PretrainOptions:
 @pytest.fixture
 def options(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(train.loop, "LOG_EVERY", 5)
+    monkeypatch.setattr(train.recorder, "draw_curves", lambda *_: None)  # half a second; `whole` draws its own
     return short(cache, tmp_path / "run")
 
 
@@ -63,7 +65,7 @@ def whole(cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def long(cache, tmp_path_factory):
     """The same of a run that lives long enough to be killed."""
-    options = replace(short(cache, tmp_path_factory.mktemp("long") / "run"), batch=16, steps=200, eval_every=40)
+    options = replace(short(cache, tmp_path_factory.mktemp("long") / "run"), batch=16, steps=120, eval_every=24)
     pretrain(options, print)
     return options
 
@@ -152,7 +154,7 @@ def test_killed_processes_go_on(long, tmp_path, number):
     process.send_signal(number)
     done = process.wait()
     reached = load_checkpoint(killed.out, LAST)["step"]
-    assert 0 < reached < 200
+    assert 0 < reached < 120
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:

@@ -97,7 +97,8 @@ def test_a_recogniser_goes_on_with_other_pictures(options, material, tmp_path):
     first = replace(options, queries=5, out=tmp_path / "first")
     finetune(first, material, print)
     alone = Material([[drawn_set(NUMBERS[:40], "more")]], material.val)
-    more, lines = replace(options, init=first.out, out=tmp_path / "more", augment=0.0, steps=20, lr=1e-3), []
+    more = replace(options, init=first.out, out=tmp_path / "more", augment=0.0, steps=20, eval_every=2, lr=1e-3)
+    lines = []
     start, _ = build(more, None, None)
     assert start.training
     assert all(torch.equal(t, load_checkpoint(first.out)["model"][name]) for name, t in start.state_dict().items())

@@ -241,7 +241,7 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     options = ["--words", material / "words.txt", "--fonts", material / "fonts", "--photos", material / "photos"]
     options += ["--crops", material / "crops", "--watch", material / "crops", "--pictures", 1000, "--device", "cpu"]
     options += ["--batch", 8, "--out", tmp_path]
-    first = Forked.module(tmp_path / "first", "wordclip", *options, "--minutes", 0.06).wait()
+    first = Forked.module(tmp_path / "first", "wordclip", *options, "--minutes", 0.03).wait()
     assert first.returncode == 0, first.stderr
     figures = json.loads((tmp_path / "measured.json").read_text())
     assert figures["crops"]["pictures"] == 30
@@ -254,7 +254,7 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     assert encoder.image_tokens(torch.zeros(1, 3, 32, 128)).shape == (1, 1 + QUERIES, 256)
 
     minutes = figures["training"]["minutes"]  # more than asked for, where a step is slow
-    second = Forked.module(tmp_path / "second", "wordclip", *options, "--minutes", minutes + 0.06).wait()
+    second = Forked.module(tmp_path / "second", "wordclip", *options, "--minutes", minutes + 0.03).wait()
     assert f"going on after {minutes:.1f} minutes" in second.stdout
     assert (tmp_path / "pictures" / "000000.npz").stat().st_mtime_ns == drawn
     again = json.loads((tmp_path / "measured.json").read_text())
