@@ -171,10 +171,10 @@ def test_labels_no_file_can_hold_do_not_stop_the_page():
     page_of("\ud800", [Misread("\ud800", "\udc00\0", "\ud800", 0.5, b""), Misread("d", "", "a", 1, b"")], 1).encode()
 
 
-@pytest.fixture
-def opened(browser, tmp_path):
-    """The page in a browser. It may request only files and data, open no dialog and raise no error."""
-    file = tmp_path / "errors.html"
+@pytest.fixture(scope="module")
+def tab(browser, tmp_path_factory):
+    """A phone's tab for all tests, the page's address, and what is heard of the page: requests, dialogs, errors."""
+    file = tmp_path_factory.mktemp("page") / "errors.html"
     file.write_text(page_of("Misread", SHUFFLED, 2000), "utf-8")
     heard: list[str] = []
     with browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark") as context:
@@ -182,11 +182,20 @@ def opened(browser, tmp_path):
         page.on("request", lambda request: heard.append(f"request {request.url}"))
         for event in ("dialog", "pageerror", "console"):
             page.on(event, lambda what, event=event: heard.append(f"{event} {what}"))
-        page.goto(file.as_uri())
-        yield page
-        asked = [line for line in heard if line.startswith(("request file:", "request data:"))]
-        assert asked
-        assert asked == heard
+        yield page, file.as_uri(), heard
+
+
+@pytest.fixture
+def opened(tab):
+    """The page, opened anew. It may request only files and data, open no dialog and raise no error."""
+    page, address, heard = tab
+    page.goto("about:blank")
+    heard.clear()
+    page.goto(address)
+    yield page
+    asked = [line for line in heard if line.startswith(("request file:", "request data:"))]
+    assert asked
+    assert asked == heard
 
 
 def visible(page) -> list[str | None]:
