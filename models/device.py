@@ -14,7 +14,7 @@ from cache.errors import WrongUse
 
 PRECISIONS = ("auto", "fp32", "bf16")
 LEAST_TRIES = 6  # of a product, before its rate is believed
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that `product_rate` multiplies
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices that `product_rate` multiplies
 
 
 def choose_device(device: str) -> torch.device:
