@@ -39,7 +39,9 @@ def made(tmp_path_factory):
     driver.wait()
     left = sorted(p.name for p in cache.glob("*/job/*"))
     driver = Forked(folder / "driver again", jobs.drive_volunteers, cache)
-    ended = [whole.wait(), driver.wait(), *(worker.wait() for worker in workers)]
+    ended = [whole.wait(), driver.wait()]
+    (folder / "over").touch()
+    ended += [worker.wait() for worker in workers]
     assert [one.returncode for one in ended] == [0, 0, -signal.SIGKILL, 0, 0], [one.stderr for one in ended]
     return folder, left, [int(one.stdout.split()[-1]) for one in ended[3:]]
 
