@@ -29,8 +29,18 @@ TOGETHER = 256  # memories that are checked in one pass
 
 
 def key_of(ids: Sequence[int]) -> bytes:
-    """The 16-byte key of a memory: blake2b over its token ids as little-endian int32."""
-    return hashlib.blake2b(struct.pack(f"<{len(ids)}i", *ids), digest_size=16).digest()
+    """The 16-byte key of a memory: that of its `packed` token ids."""
+    return key_of_packed(packed(ids))
+
+
+def key_of_packed(ids: bytes) -> bytes:
+    """The same, of token ids that are packed already: their blake2b."""
+    return hashlib.blake2b(ids, digest_size=16).digest()
+
+
+def packed(ids: Sequence[int]) -> bytes:
+    """Token ids as little-endian int32."""
+    return struct.pack(f"<{len(ids)}i", *ids)
 
 
 def checks_of(states: NDArray[np.float16], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:

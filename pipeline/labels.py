@@ -62,7 +62,7 @@ class Labels:
             elif len(label) > max_length:
                 self.dropped[f"longer than {max_length} characters"] += 1
             else:
-                self.altered += label != clean_unicode(text, self._spaces)
+                self.altered += label != text and label != clean_unicode(text, self._spaces)
                 yield label
 
 

@@ -3,17 +3,16 @@
 Prompts are kept in the labels' temporary database, so that memory never holds a list of them.
 """
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import compress, islice
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from cache.corpus import Corpus
 from cache.keys import as_keys
-from cache.memories import Memories, key_of
+from cache.memories import Memories, key_of_packed, packed
 from pipeline.encoder import Encoder
 from pipeline.labels import Labels
 
@@ -39,6 +38,7 @@ class Prompts:
         self._database = labels.database
         self._database.executescript(TABLES)
         self._encoder = encoder
+        self._sizes = [encoder.rows(range(n)) * encoder.width * 2 for n in range(encoder.context + 1)]
         self.labels = 0
         self.dropped: Counter[str] = Counter()
         rows = self._database.execute("SELECT number, label, count FROM labels ORDER BY number")
@@ -48,29 +48,32 @@ class Prompts:
                 progress.update(len(page))
         lengths = Counter(n for (n,) in self._database.execute("SELECT length(ids) / 4 FROM prompts"))
         self._length = lengths.total()
-        self.bytes = sum(count * self.size(range(n)) for n, count in lengths.items())
+        self.bytes = self._total(lengths)
 
     def __len__(self) -> int:
         return self._length
 
-    def size(self, ids: Sequence[int]) -> int:
-        """Bytes of a prompt's states on the disk."""
-        return self._encoder.rows(ids) * self._encoder.width * 2
+    def size(self, ids: bytes) -> int:
+        """Bytes of a prompt's states on the disk, from its packed token ids."""
+        return self._sizes[len(ids) // 4]
 
-    def missing(self, memories: Memories) -> Iterator[tuple[bytes, list[int]]]:
-        """(key, token ids) of prompts that are not in the cache, in the order of their labels."""
-        for key, ids in self._missing(memories, "ids"):
-            yield key, array("i", ids).tolist()
+    def missing(self, memories: Memories) -> Iterator[tuple[bytes, bytes]]:
+        """(key, packed token ids) of prompts that are not in the cache, in the order of their labels."""
+        return self._missing(memories, "ids")
 
     def missing_size(self, memories: Memories) -> tuple[int, int]:
         """How many prompts are not in the cache, and the bytes of their states."""
         lengths = Counter(length for _, length in self._missing(memories, "length(ids) / 4"))
-        return lengths.total(), sum(count * self.size(range(n)) for n, count in lengths.items())
+        return lengths.total(), self._total(lengths)
 
     def _missing(self, memories: Memories, value: str) -> Iterator[tuple[bytes, Any]]:
         for page in pages(self._database.execute(f"SELECT key, {value} FROM prompts ORDER BY number")):
             found = memories.find(as_keys([key for key, _ in page]))
-            yield from (row for row, number in zip(page, found, strict=True) if number < 0)
+            yield from compress(page, (found < 0).tolist())
+
+    def _total(self, lengths: Counter[int]) -> int:
+        """Bytes of all prompts, from how many there are of each number of tokens."""
+        return sum(count * self._sizes[n] for n, count in lengths.items())
 
     def hold(self, corpus: Corpus) -> int:
         """Note which labels the corpus has, for `pointers`; returns how many."""
@@ -96,8 +99,9 @@ class Prompts:
                 continue
             if self._encoder.layout != "full":
                 self._encoder.prompt.check(label, ids)
-            key = key_of(ids)
-            prompts.append((key, array("i", ids).tobytes()))
+            data = packed(ids)
+            key = key_of_packed(data)
+            prompts.append((key, data))
             pointers.append((number, key))
         self._database.executemany("INSERT OR IGNORE INTO prompts (key, ids) VALUES (?, ?)", prompts)
         self._database.executemany("INSERT INTO pointers VALUES (?, ?)", pointers)

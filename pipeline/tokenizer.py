@@ -1,7 +1,7 @@
 """Text to token ids as open_clip's tokenizers do it, start and end tokens included, of any length."""
 
 import unicodedata
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Protocol
 
 import open_clip
@@ -11,7 +11,7 @@ from cache.errors import DptrError, WrongUse
 from pipeline.weights import model_config
 
 KNOWN = 1 << 16  # most pieces of text remembered, so that memory does not grow with the source
-NEVER = 1 << 30  # the rank of a pair that is not merged
+NEVER = 1 << 30  # stands for a pair that is not merged
 
 
 class Tokenizer(Protocol):
@@ -39,6 +39,8 @@ class BytePairs:
         self._tokenizer, self._lower = tokenizer, clean == "_clean_lower"
         self._quick = clean in ("_clean_lower", "_clean_whitespace")
         self._pieces: dict[str, list[int]] = {}
+        number = tokenizer.encoder  # tokens are numbered in the order in which they were learnt
+        self._pairs = {(number[a], number[b]): number[a + b] for a, b in tokenizer.bpe_ranks}
         self._special = {token: token for token in tokenizer.cache}  # what a fresh tokenizer remembers
 
     def ids(self, text: str) -> list[int]:
@@ -63,16 +65,18 @@ class BytePairs:
 
     def _merged(self, token: str) -> list[int]:
         """Merges one pair at a time, the earliest learnt first; the pairs inside a pair were learnt before it."""
-        ranks, parts = self._tokenizer.bpe_ranks, [*token[:-1], f"{token[-1]}</w>"]
-        found = [ranks.get(pair, NEVER) for pair in pairwise(parts)]
+        number, pairs = self._tokenizer.encoder, self._pairs
+        ids = [*map(number.__getitem__, token[:-1]), number[f"{token[-1]}</w>"]]
+        found = [*map(pairs.get, pairwise(ids), repeat(NEVER))]
         while found and (best := min(found)) != NEVER:
             n = found.index(best)
-            parts[n : n + 2] = [parts[n] + parts[n + 1]]
-            del found[n]
-            for k in (n - 1, n):
-                if 0 <= k < len(found):
-                    found[k] = ranks.get((parts[k], parts[k + 1]), NEVER)
-        return [self._tokenizer.encoder[part] for part in parts]
+            ids[n] = best
+            del ids[n + 1], found[n]
+            if n:
+                found[n - 1] = pairs.get((ids[n - 1], best), NEVER)
+            if n < len(found):
+                found[n] = pairs.get((best, ids[n + 1]), NEVER)
+        return ids
 
 
 class HuggingFace:
@@ -110,11 +114,15 @@ class Characters:
 
     def ids(self, text: str) -> list[int]:
         """As in Tokenizer. The text is composed (NFC), its blanks are stripped and joined."""
-        found = [0]
-        for character in unicodedata.normalize("NFC", " ".join(text.split())):
-            known = self.number.get(character)
-            found += [known] if known else [1 + byte for byte in character.encode("utf-8", "surrogatepass")]
-        return [*found, self.size - 1]
+        characters = unicodedata.normalize("NFC", " ".join(text.split()))
+        try:  # all at once, unless one is not in the table
+            return [0, *map(self.number.__getitem__, characters), self.size - 1]
+        except KeyError:
+            return [0, *(n for character in characters for n in self._spelt(character)), self.size - 1]
+
+    def _spelt(self, character: str) -> list[int]:
+        known = self.number.get(character)
+        return [known] if known else [1 + byte for byte in character.encode("utf-8", "surrogatepass")]
 
 
 def tokenizer_of(model: str) -> Tokenizer:

@@ -45,7 +45,7 @@ class PlainTower:
         size = max(1, POSITIONS[self.replicas.devices[0].type] // self._context)
         tokens = torch.full((len(prompts), self._context), self._pad)
         for row, prompt in zip(tokens, prompts, strict=True):
-            row[: len(prompt)] = torch.tensor(list(prompt))
+            row[: len(prompt)] = torch.tensor(prompt)
         parts = ((prompts[n : n + size], (tokens[n : n + size],)) for n in range(0, len(prompts), size))
         found = []
         made = unfinished.through(self.replicas.map, parts, _name) if unfinished else self.replicas.map(parts)

@@ -2,19 +2,21 @@
 
 Its actors, its nodes, its head and the driver get a SIGKILL at random moments; a node may also be cut off, which is a
 raylet that is stopped for longer than the head waits. The same command goes on, and its table of neighbours is that of
-a single process, byte for byte. The last line of output is what happened, as JSON.
+a single process, byte for byte. One cluster serves as many tables as it takes. The last line of output is what
+happened, as JSON.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
@@ -26,7 +28,10 @@ from pipeline.workers.driver import Driver
 from pipeline.workers.on_ray import RayCrew
 from tests.faults import job
 
-SHARD = 5
+SHARD, LABELS = 5, 1500
+OFTEN = {"actor": 6, "driver": 3, "node": 3, "cut off": 1, "head": 1}  # how often each is killed, compared with others
+STORE = 80 << 20  # bytes of a node's object store, which nobody uses: Ray wants no fewer
+FORK = multiprocessing.get_context("fork")  # from a process that has imported everything, and has no thread of Ray's
 # a head that is gone, and a node that does not answer, are given up after seconds, not minutes
 HASTY = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
@@ -40,83 +45,126 @@ HASTY = {
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=600, help="when to begin no further round")
-    parser.add_argument("--drive", nargs=2, help="be the driver: address of the cluster, and cache")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=1200, help="when to kill no more")
+    parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    pipeline.neighbours.SHARD = SHARD
-    if asked.drive:
-        crew = RayCrew(asked.drive[0], print)
-        neighbours(open_space(Path(asked.drive[1])), "two", "noise", 3, job.quiet, Driver(crew, job.quiet))
-    else:
-        os.environ.update(HASTY)
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(rounds(Path(folder), asked.kills, time.monotonic() + asked.seconds)))
+    os.environ.update(HASTY)
+    with tempfile.TemporaryDirectory() as folder:
+        until = time.monotonic() + asked.seconds
+        print(json.dumps(rounds(Path(folder), asked.kills, until, random.Random(asked.seed))))
 
 
-def rounds(folder: Path, count: int, until: float) -> Counter[str]:
+def rounds(folder: Path, count: int, until: float, random_: random.Random) -> Counter[str]:
     """Kill `count` times, and compare whenever a table is complete."""
-    random_, done = random.Random(0), Counter[str]()
-    *others, last = job.parts(job.prepare(folder), 1500)
+    done = Counter[str]()
+    *others, last = job.parts(job.prepare(folder), LABELS)
     for part in others:
         part(folder / "before")
     pipeline.neighbours.SHARD = SHARD
     last(job.copy(folder / "before", folder / "whole"))
-    expected, cut, cluster = job.files(folder / "whole"), folder / "cut", started()
+    expected, cut, cluster = job.files(folder / "whole"), folder / "cut", Kept()
     while done["kills"] < count and time.monotonic() < until:
         job.copy(folder / "before", cut)
         ended = False
         while not ended:
-            command = [sys.executable, "-m", "tests.faults.on_ray", "--drive", cluster.address, str(cut)]
-            driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while driver.poll() is None:
-                time.sleep(random_.uniform(1, 8))
-                what = random_.choice(["actor", "actor", "actor", "driver", "node", "cut off", "head"])
-                if driver.poll() is None and done["kills"] < count:
-                    cluster = kill(what, cluster, driver)
-                    done["kills"] += 1
-                    done[what] += 1
-                    print(dict(done), file=sys.stderr, flush=True)
-            ended = driver.returncode == 0
+            driver = started(cluster.address, cut)
+            while driver.exitcode is None:
+                driver.join(random_.uniform(0, 4))
+                if driver.exitcode is None and done["kills"] < count and time.monotonic() < until:
+                    (what,) = random_.choices(list(OFTEN), list(OFTEN.values()))
+                    if kill(what, cluster, driver):
+                        done["kills"] += 1
+                        done[what] += 1
+                        print(dict(done), file=sys.stderr, flush=True)
+            ended = driver.exitcode == 0
         assert job.files(cut) == expected
         done["finished byte-identical"] += 1
-    cluster.shutdown()
+    cluster.end()
     return done
 
 
-def started() -> Cluster:
+def started(address: str, cache: Path) -> multiprocessing.Process:
+    """A driver in a process of its own."""
+
+    def drive() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray complains of what is killed
+        crew = RayCrew(address, job.quiet)
+        neighbours(open_space(cache), job.TABULATED, "noise", 3, job.quiet, Driver(crew, job.quiet))
+
+    driver = FORK.Process(target=drive)
+    driver.start()
+    return driver
+
+
+class Kept:
+    """A cluster, in a process of its own: threads of Ray in this one would not survive its forks."""
+
+    def __init__(self) -> None:
+        self._pipe, theirs = FORK.Pipe()
+        self._process = FORK.Process(target=_keep, args=(theirs,))
+        self._process.start()
+        self.address: str = self._pipe.recv()
+
+    def ask(self, what: str) -> None:
+        """Have something done that `_keep` knows, and wait for it."""
+        self._pipe.send(what)
+        self.address = self._pipe.recv()
+
+    def end(self) -> None:
+        """Stop it."""
+        self._pipe.send("")
+        self._process.join()
+
+
+def _keep(pipe: Connection) -> None:
+    cluster = _cluster()
+    pipe.send(cluster.address)
+    while what := pipe.recv():
+        if what == "head":
+            os.kill(cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+        elif what == "anew":
+            cluster.shutdown()
+            cluster = _cluster()
+        else:
+            node = sorted(cluster.worker_nodes, key=lambda node: node.unique_id)[0]
+            if what == "cut off":
+                raylet = node.all_processes["raylet"][0].process.pid
+                os.kill(raylet, signal.SIGSTOP)
+                time.sleep(5)
+                os.kill(raylet, signal.SIGCONT)
+            cluster.remove_node(node, allow_graceful=False)
+            cluster.add_node(num_cpus=1, object_store_memory=STORE, wait=False)
+        pipe.send(cluster.address)
+    cluster.shutdown()
+
+
+def _cluster() -> Cluster:
     """A head, and two nodes for one worker each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)
     return cluster
 
 
-def kill(what: str, cluster: Cluster, driver: subprocess.Popen) -> Cluster:
-    """Kill a part; returns the cluster, or a new one if its head is dead."""
+def kill(what: str, cluster: Kept, driver: multiprocessing.Process) -> bool:
+    """Kill a part, and put another in its place, unless that is the driver. False if there was none."""
     if what == "driver":
         driver.kill()
     elif what == "actor":
-        for number in actors()[:1]:
+        found = actors()
+        for number in found[:1]:
             os.kill(number, signal.SIGKILL)
+        return bool(found)
     elif what == "head":
-        os.kill(cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
-        try:
-            driver.wait(40)
-        except subprocess.TimeoutExpired:
-            driver.kill()
-        cluster.shutdown()
-        return started()
+        cluster.ask("head")
+        driver.join(40)
+        driver.kill()
+        cluster.ask("anew")
     else:
-        node = sorted(cluster.worker_nodes, key=lambda node: node.unique_id)[0]
-        if what == "cut off":
-            raylet = node.all_processes["raylet"][0].process.pid
-            os.kill(raylet, signal.SIGSTOP)
-            time.sleep(5)
-            os.kill(raylet, signal.SIGCONT)
-        cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1)
-    return cluster
+        cluster.ask(what)
+    return True
 
 
 def actors() -> list[int]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import DptrError
-from cache.memories import key_of
+from cache.memories import key_of, packed
 from cache.space import open_space
 from pipeline.embed_text import embed_text
 from pipeline.labels import collect, telling
@@ -35,7 +35,7 @@ def test_prompts_are_those_of_a_dictionary(texts, page, encoder, cache):
         assert (prompts.labels, len(prompts)) == (len(counts), len(unique))
         assert prompts.bytes == sum(encoder.rows(i) * encoder.width * 2 for i in unique.values())
         space = open_space(cache)
-        assert list(prompts.missing(space.memories)) == list(unique.items())
+        assert list(prompts.missing(space.memories)) == [(key, packed(i)) for key, i in unique.items()]
         assert prompts.hold(space.corpus("none")) == 0
         assert list(prompts.pointers(held=False)) == [(n, key_of(ids[n]), counts[n]) for n in counts]
 
@@ -44,7 +44,9 @@ def test_what_is_cached_is_not_missing_and_what_is_held_gets_no_pointer(tmp_path
     embed_text(tmp_path, encoder, collect(WORDS), "words", print)
     prompts = Prompts(collect([*NEW, "EXIT"]), encoder)
     space = open_space(tmp_path)
-    assert [ids for _, ids in prompts.missing(space.memories)] == [encoder.prompt.ids(w) for w in ("new", "newer")]
+    assert [ids for _, ids in prompts.missing(space.memories)] == [
+        packed(encoder.prompt.ids(w)) for w in ("new", "newer")
+    ]
     assert prompts.hold(space.corpus("words")) == 3  # street, hello and EXIT
     assert [label for label, _, _ in prompts.pointers(held=False)] == ["Street", "new", "NEW", "newer"]
     assert len(list(prompts.pointers(held=True))) == 7

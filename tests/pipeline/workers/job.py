@@ -40,8 +40,11 @@ def drive_volunteers(cache: Path) -> None:
 
 
 def serve(cache: Path, wait: float) -> None:
-    """A worker."""
-    print(work(cache, None, lambda text: print(text, flush=True), wait, device="cpu"))
+    """A worker, until a file `over` lies beside the cache and there has been no driver for `wait` seconds."""
+    made = 0
+    while not (cache.parent / "over").exists():  # a busy machine may take long to start a driver
+        made += work(cache, None, lambda text: print(text, flush=True), wait, device="cpu")
+    print(made)
 
 
 def neighbours_on_ray(cache: Path, space: str) -> None:

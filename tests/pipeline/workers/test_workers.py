@@ -10,7 +10,7 @@ import pytest
 import pipeline.workers.claim as claims
 from cache.errors import DptrError
 from cache.garbage import find_garbage, remove
-from cache.memories import key_of
+from cache.memories import key_of, packed
 from cache.space import open_space
 from pipeline.embed_text import embed_text, text_task
 from pipeline.labels import collect
@@ -39,7 +39,9 @@ def made(tmp_path_factory):
     driver.wait()
     left = sorted(p.name for p in cache.glob("*/job/*"))
     driver = Forked(folder / "driver again", jobs.drive_volunteers, cache)
-    ended = [whole.wait(), driver.wait(), *(worker.wait() for worker in workers)]
+    ended = [whole.wait(), driver.wait()]
+    (folder / "over").touch()
+    ended += [worker.wait() for worker in workers]
     assert [one.returncode for one in ended] == [0, 0, -signal.SIGKILL, 0, 0], [one.stderr for one in ended]
     return folder, left, [int(one.stdout.split()[-1]) for one in ended[3:]]
 
@@ -96,7 +98,7 @@ def wanted(tmp_path, encoder, say):
     """A space, and the driver of two shards of it that nobody has made."""
     embed_text(tmp_path, encoder, collect(["a"]), "words", say)
     space = open_space(tmp_path)
-    tasks = [text_task([(key_of(ids), ids)]) for ids in map(encoder.prompt.ids, ("b", "c"))]
+    tasks = [text_task([(key_of(ids), packed(ids))]) for ids in map(encoder.prompt.ids, ("b", "c"))]
     return space, Driver(Volunteers(say), say)(space, space.memories, {"shards": "text"}, iter(tasks))
 
 
