@@ -88,7 +88,8 @@ def started(address: str, cache: Path) -> multiprocessing.Process:
     """A driver in a process of its own."""
 
     def drive() -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray complains of what is killed
+        for descriptor in (1, 2):  # Ray complains of what is killed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         crew = RayCrew(address, job.quiet)
         neighbours(open_space(cache), job.TABULATED, "noise", 3, job.quiet, Driver(crew, job.quiet))
 
