@@ -10,7 +10,7 @@ from cache.collection import Collection
 from cache.errors import WrongUse
 from cache.index_file import Facts
 from cache.neighbours import Neighbours
-from cache.report import columns
+from cache.report import columns, printable
 from cache.space import Space, spaces
 
 LABELS = {
@@ -46,7 +46,7 @@ def _lines(space: dict[str, Any]) -> Iterator[str]:
     yield f"  identity  {space['digest']}"
     for bank in space["banks"]:
         if bank["index"]:
-            yield f"  index     {bank['name']}: {Facts(**bank['index'])}"
+            yield f"  index     {printable(bank['name'])}: {Facts(**bank['index'])}"
     rows = [("", "name", "rows", "shards", "bytes", "")]
     for label, kind in LABELS.items():
         for part in space[kind]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cache.errors import WrongUse
 from cache.files import cannot_write, make_folder, write_whole
+from cache.report import printable
 from models.device import choose_precision
 from models.recogniser import GUIDE
 from train.curves import draw_curves
@@ -80,7 +81,7 @@ class Recorder:
         """Write the weights that read best, without those of a guide, and their readings, worst first."""
         reading = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(GUIDE)}
         self._write("best.pt", reading, step, scores, {})
-        rows = (f"{r.error:.2f}\t{r.truth}\t{r.text}" for r in worst_first(readings))
+        rows = (f"{r.error:.2f}\t{printable(r.truth)}\t{printable(r.text)}" for r in worst_first(readings))
         lines = ["error\tword\treading", *rows]
         write_whole(self.folder / "held-out.tsv", ("\n".join(lines) + "\n").encode())
 

@@ -143,3 +143,11 @@ def test_name_that_is_there_from_before_is_still_opened(space):
     (space.folder / "corpora" / "a b").mkdir(parents=True)
     assert space.corpus("a b").name == "a b"
     assert [c["name"] for c in describe(space.folder.parent)["spaces"][0]["corpora"]] == ["a b"]
+
+
+def test_name_that_is_there_from_before_forges_no_row(cache):
+    found = describe(cache)
+    (bank,) = found["spaces"][0]["banks"]
+    bank["name"] = "a\nb  forged"
+    assert r"index     a\nb  forged: " in show(found)
+    assert all("forged" not in line or r"a\nb  forged" in line for line in show(found).splitlines())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.space import open_space
 from tests.helpers.commands import DPTR, SMALL, run, start
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,12 @@ def test_replacing_says_what_went(work):
         done = run("embed-images", photos, "--bank", "list", "--replace", *SMALL, cwd=work)
         assert f"bank 'list': {said} in " in done.stdout
     assert " s, 2 removed, 1 known" in done.stdout
+
+
+def test_spaces_within_labels_are_kept_if_asked_for(work):
+    (work / "spaces.txt").write_text("New  York\n")
+    run("embed-text", "spaces.txt", "--corpus", "spaces", "--keep-spaces", *SMALL, cwd=work)
+    assert open_space(work / "dptr-cache").corpus("spaces").labels() == ["New York"]
 
 
 def test_words_are_made_up_beside_those_that_are_listed(work):

@@ -23,6 +23,7 @@ from tests.helpers.pictures import picture
 from tests.helpers.runs import run_config
 from train.reading import read as stage
 from train.reading.read import PictureReading, read
+from train.reading.result import Reading
 from train.recorder import Recorder
 
 
@@ -232,3 +233,10 @@ def test_each_starts_without_what_it_does_not_need():
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["train.reading.read []", "train.pretrain []", "train.reading.evaluate []"]
+
+
+def test_held_out_tsv_shows_control_characters_escaped(tmp_path):
+    run = Recorder(tmp_path, run_config(tiny().config))
+    run.save_best(tiny(), 1, {}, [Reading("a\x1bb", "c", 0.5, 0)])
+    run.close()
+    assert (tmp_path / "held-out.tsv").read_text().splitlines()[1] == "1.00\ta\\x1bb\tc"
