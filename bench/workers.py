@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import pipeline.embed_text as stage
 import pipeline.encoder
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rate", type=float, default=14_236, help="words a second of a worker")
     asked = parser.parse_args()
+    torch.set_num_threads(1)  # the threads of this process would be missing in those that it forks
     fewer, alone = asked.fewer or asked.words // 2, min(asked.words, 10 * SHARD_WORDS)
     stage.SHARD_BYTES = SHARD_WORDS * ROWS * WIDTH * 2
     encoder = stub(asked.rate)
