@@ -58,7 +58,7 @@ class PlainTower:
 
 def _name(prompts: Sequence[Sequence[int]]) -> bytes:
     """Stands for a batch."""
-    return hashlib.blake2b(str([list(prompt) for prompt in prompts]).encode(), digest_size=16).digest()
+    return hashlib.blake2b(str([np.asarray(prompt).tolist() for prompt in prompts]).encode(), digest_size=16).digest()
 
 
 class _Whole:

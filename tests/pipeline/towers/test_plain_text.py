@@ -11,7 +11,7 @@ from cache.errors import WrongUse
 from pipeline.embed_text import embed_text
 from pipeline.encoder import Encoder
 from pipeline.labels import collect
-from pipeline.towers.plain_text import PlainTower
+from pipeline.towers.plain_text import PlainTower, _name
 from tests.conftest import TINY, WORDS
 
 VOCABULARY = [
@@ -110,3 +110,8 @@ def test_without_transformers_it_is_said_what_to_install(bert, monkeypatch):
     monkeypatch.setattr("open_clip.hf_model.transformers", None)
     with pytest.raises(WrongUse, match="pip install 'dptr.multilingual.'"):
         Encoder(bert, "untrained:3")
+
+
+def test_a_batch_is_called_after_its_tokens_however_they_are_held():
+    assert _name([[1, 2], [3]]) == _name([np.array([1, 2], np.int32), np.array([3], np.int32)])
+    assert _name([[1, 2], [3]]) != _name([[1], [2, 3]])
