@@ -82,7 +82,6 @@ def main() -> None:
 def stub(rate: float) -> Encoder:
     """wordclip2's tokens, and states that cost time and nothing else."""
     encoder = Encoder("wordclip2", "untrained:0", precision="fp32", device="cpu")
-
     prefix = len(encoder.prompt.prefix)
 
     def text_states(ids: list[list[int]], *_: object) -> np.ndarray:

@@ -26,3 +26,4 @@ def add_hard_words(labels: Labels, share: float, max_length: int, keep_spaces: b
     hard = HardWords(models, frozenset(characters | {" "} if keep_spaces else characters), max_length)
     rng = random.Random("hard words")
     labels.add(hard.draw(hard.length(rng), rng) for _ in range(round(count * share / (1 - share))))
+    labels.made_up = len(labels) - count

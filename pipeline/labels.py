@@ -16,13 +16,13 @@ from sources.missing import NoText
 class Labels:
     """Unique labels in order of first appearance, and what became of the rest.
 
-    Iterating gives (label, occurrences). `read` counts the lines read, `dropped` the lines lost, by reason, and
-    `altered` the lines kept with characters removed or replaced.
+    Iterating gives (label, occurrences). `read` counts the lines read, `dropped` the lines lost, by reason, `altered`
+    the lines kept with characters removed or replaced, and `made_up` the labels that are of no line.
     """
 
     def __init__(self, texts: Iterable[str], max_length: int, keep_unicode: bool, keep_spaces: bool) -> None:
         self._clean, self._spaces = clean_unicode if keep_unicode else clean, keep_spaces
-        self.read, self.altered = 0, 0
+        self.read, self.altered, self.made_up = 0, 0, 0
         self.dropped: Counter[str] = Counter()
         self.database = scratch("CREATE TABLE labels (number INTEGER PRIMARY KEY, label TEXT UNIQUE, count INTEGER)")
         self.add(self._cleaned(texts, max_length))
@@ -45,7 +45,8 @@ class Labels:
 
     def report(self) -> str:
         """A one-line summary for the user."""
-        losses = [f"{n:,} {reason}" for reason, n in self.dropped.items()]
+        losses = [f"{self.made_up:,} of them made up"] * bool(self.made_up)
+        losses += [f"{n:,} {reason}" for reason, n in self.dropped.items()]
         losses += [f"{self.altered:,} altered by folding to ASCII"] * bool(self.altered)
         return f"{self.read:,} read, {len(self):,} different labels" + "".join(f"; {x}" for x in losses)
 

@@ -22,12 +22,12 @@ from cache.errors import DptrError
 from train.expectation import Estimate
 from train.progress import Found, Progress
 from train.recorder import Recorder
-from train.step import LEAST_APART, Pace, Step, Utilisation
+from train.step import Pace, Step, Utilisation
 from train.stopping import Request, Stopped, stopping
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 COUNT_EVERY = {"cpu": LOG_EVERY, "cuda": 500}  # steps between those whose operations are counted, which makes them slow
-COUNT_FIRST = LEAST_APART - 1  # steps before the first of them: a run that has not even ten is not slowed
+COUNT_FIRST = 9  # steps before the first of them: a run that has not even ten is not slowed
 AGREE_EVERY = {"cpu": 1, "cuda": 10}  # steps between checks whether any rank was asked to stop: a GPU is waited for
 SAVE_EVERY = 500  # steps between checkpoints, if evaluations are further apart
 EARLIER = ["(before the run was continued)"]  # stands for words that only an earlier process has seen

@@ -66,6 +66,7 @@ def test_words_are_made_up_beside_those_that_are_listed(work):
     both = [run("embed-text", "words.txt", "--corpus", "hard", "--hard-words", "0.5", *SMALL, cwd=work) for _ in "ab"]
     added = [int(done.stdout.split("corpus 'hard': ")[1].split(" labels")[0]) for done in both]
     assert 500 < added[0] <= 602
+    assert f"{added[0]:,} different labels; {added[0] - 301:,} of them made up" in both[0].stderr
     assert added[1] == 0
     assert (
         "from 0 to below 1" in run("embed-text", "words.txt", "--corpus", "hard", "--hard-words", "1", cwd=work).stderr
