@@ -84,11 +84,16 @@ class Recogniser(nn.Module):
         tokens = self.tokens(pictures) if pictures.dtype == torch.uint8 else pictures.float()
         return torch.as_tensor(self.fmu(self.adapt(tokens)))
 
-    def loss(self, pictures: Tensor, targets: Tensor) -> Tensor:
-        """The decoder's loss, a scalar, plus its guide's; targets (B, S + 1) as `Charset.encode` gives them."""
+    def loss(self, pictures: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:
+        """The decoder's loss, a scalar, plus its guide's; targets (B, S + 1) as `Charset.encode` gives them.
+
+        `taught` is the memory (B, M, D) that another recogniser has of the pictures: `unexplained` is added.
+        """
         memory = self.memory(pictures)
         loss = self.decoder.loss(memory, None, targets)
-        return loss if self.guide is None else loss + self.guide.loss(memory, None, targets)
+        if self.guide is not None:
+            loss = loss + self.guide.loss(memory, None, targets)
+        return loss if taught is None else loss + unexplained(memory, taught)
 
     def read(self, pictures: Tensor) -> tuple[list[str], list[float]]:
         """The text of each picture and its confidence, 0 to 1. The module must be in evaluation mode."""
@@ -100,6 +105,15 @@ class Recogniser(nn.Module):
         """The text of each picture, and the probabilities (B, S) of its characters and of the EOS after them."""
         ids, shares = self.decoder.read(self.memory(pictures), None)
         return self.decoder.charset.decode(ids), shares
+
+
+def unexplained(memory: Tensor, taught: Tensor) -> Tensor:
+    """How much of the variance among the `taught` memories of a batch these (B, M, D) leave unexplained, a scalar.
+
+    0 where they are equal; 1 where every picture has the mean memory. A batch of one has no variance, and counts as 0.
+    """
+    wrong, all_of_it = (memory - taught).float().square().mean(), taught.float().var(0, unbiased=False).mean()
+    return wrong / all_of_it if len(taught) > 1 else wrong * 0
 
 
 def groups(recogniser: Recogniser, encoder_rate: float, rate: float) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Fine-tunes a recogniser on labelled word images: `dptr finetune --init RUN --train LMDB --val LMDB --out RUN`.
 
-The image encoder, the FMU and the pre-trained decoder are trained together, with the same loss as in pre-training.
+The image encoder, the FMU and the pre-trained decoder are trained together, with the same loss as in pre-training. A
+reader whose tower is thinned learns the memories of the whole one beside it.
 """
 
 from collections import Counter
@@ -36,7 +37,7 @@ from train.reading.batched import read_crops
 from train.reading.result import scored
 from train.recorder import Recorder, settled_precision
 from train.run_config import RunConfig, versions
-from train.start import build, history
+from train.start import build, history, teacher
 from train.step import Pace, eval_every
 
 
@@ -90,6 +91,9 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     _check_readable(val, "validation", "--val")
     _check_readable(training, "training", "--train")
     recogniser.to(device)
+    whole = teacher(options)
+    if whole is not None:
+        whole.to(device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
@@ -135,7 +139,10 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
 
     def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
         targets = upload(charset.encode(batch.labels), device)
-        value = recogniser.loss(upload(batch.pictures, device), targets)
+        pictures = upload(batch.pictures, device)
+        with torch.no_grad():
+            taught = whole.memory(pictures) if whole is not None else None
+        value = recogniser.loss(pictures, targets, taught)
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
@@ -237,6 +244,8 @@ def _describe(
     start = f"decoder {'from scratch' if options.scratch else f'from {options.init}'}"
     if init.reads_pictures:
         start = f"all of it from {options.init}"
+        if options.encoder_layers:
+            start += f", its tower thinned to {counted(options.encoder_layers, 'layer')} and taught by the whole"
     if recogniser.guide is not None:
         start = f"a new {options.student} decoder, guided in training by that of {options.init}"
     say(f"image encoder {encoder}; {start}, learning rate {options.rate:.3g}")

@@ -40,10 +40,13 @@ def _built(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | 
     shape = replace(decoder.config, characters=wanted)
     if isinstance(saved.model, Recogniser):
         _check_as_it_is(options)
-        vision = saved.model.config.vision
+        recogniser = saved.model
+        if options.encoder_layers:
+            recogniser.encoder = _thinned(recogniser.encoder, options.encoder_layers)
+        vision = recogniser.encoder.config
         vision = replace(vision, turn_tall=vision.turn_tall or options.turn_tall)
-        saved.model.decoder, saved.model.config = decoder, replace(saved.model.config, decoder=shape, vision=vision)
-        return saved.model.train(), init
+        recogniser.decoder, recogniser.config = decoder, replace(recogniser.config, decoder=shape, vision=vision)
+        return recogniser.train(), init
     if options.permutations:
         shape = configure(shape.kind, **{**asdict(shape), "permutations": options.permutations})
     if tower and options.encoder_layers:
@@ -61,6 +64,17 @@ def _built(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | 
     return recogniser, init
 
 
+def teacher(options: FinetuneOptions) -> Recogniser | None:
+    """The fine-tuned run of --init as it is, if its tower is thinned: the thin one learns to make its memories.
+
+    The same as features are distilled (FitNets: Romero et al., ICLR 2015, arXiv 1412.6550).
+    """
+    if not options.encoder_layers:
+        return None
+    whole = load_model(options.init).model
+    return whole.eval().requires_grad_(False) if isinstance(whole, Recogniser) else None
+
+
 def _thinned(tower: ImageEncoder, layers: int) -> ImageEncoder:
     try:
         return tower.thinned(layers)
@@ -71,8 +85,7 @@ def _thinned(tower: ImageEncoder, layers: int) -> ImageEncoder:
 def _check_as_it_is(options: FinetuneOptions) -> None:
     """A fine-tuned run goes on as it is. Raise WrongUse for options that would change it."""
     changes = {
-        "--encoder vit": options.encoder == "vit", "--encoder-layers": options.encoder_layers,
-        "--freeze": options.freeze, "--image-size": options.image_size,
+        "--encoder vit": options.encoder == "vit", "--freeze": options.freeze, "--image-size": options.image_size,
         "--no-fmu": options.no_fmu, "--permutations": options.permutations, "--scratch": options.scratch,
     }  # fmt: skip
     if given := [flag for flag, value in changes.items() if value]:

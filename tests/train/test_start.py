@@ -10,6 +10,7 @@ from PIL import Image
 
 from cache.errors import WrongUse
 from models.charset import Charset
+from models.recogniser import unexplained
 from sources.labelled import Labelled
 from tests.helpers.pictures import NUMBERS, drawn, drawn_set
 from train.data.crop_batches import Pictures
@@ -21,7 +22,7 @@ from train.reading.evaluate import evaluate_crops
 from train.reading.read import read
 from train.reading.reading_page import read_for_page
 from train.run import load_checkpoint, load_recogniser, load_run
-from train.start import build
+from train.start import build, teacher
 
 
 @pytest.fixture
@@ -119,6 +120,40 @@ def test_a_recogniser_goes_on_with_other_pictures(options, material, tmp_path):
     assert json.loads((third.out / "config.json").read_text())["resolved"]["pretrained"]["fine_tuned"] == [3, 20]
 
 
+def test_a_thinned_recogniser_learns_the_memories_of_the_whole(options, material, tmp_path, say):
+    first = replace(options, steps=1, out=tmp_path / "first")
+    finetune(first, material, print)
+    thin = replace(
+        options,
+        init=first.out,
+        encoder_layers=1,
+        steps=30,
+        lr=1e-3,
+        encoder_lr=1e-3,
+        augment=0.0,
+        out=tmp_path / "thin",
+    )
+    whole, start = teacher(thin), build(thin, None, None)[0].eval()
+    for name, tensor in load_recogniser(first.out)[0].state_dict().items():
+        assert torch.equal(whole.state_dict()[name], tensor), name
+        if not name.startswith("encoder.blocks.1."):
+            assert torch.equal(start.state_dict()[name], tensor), name
+    assert not any(p.requires_grad for p in whole.parameters())
+    assert all(p.requires_grad for p in start.parameters())
+    finetune(thin, material, say)
+    assert any("its tower thinned to 1 layer and taught by the whole" in line for line in say.lines)
+    end = load_recogniser(thin.out)[0].eval()
+    assert end.config.vision.layers == 1
+    (batch,) = load_in_order(usable(material.val, whole.charset, 25), whole.config.vision, 0)
+    with torch.no_grad():
+        before, after = (
+            unexplained(one.memory(batch.pictures), whole.memory(batch.pictures)).item() for one in (start, end)
+        )
+    assert after < 0.7 * before
+    assert teacher(replace(thin, init=options.init)) is None
+    assert teacher(replace(thin, encoder_layers=None)) is None
+
+
 def test_another_charset_keeps_what_is_known(options, material, init, tmp_path, say):
     """Of a pre-trained run and of the fine-tuned one after it, which learns to write its new character."""
     (tmp_path / "é.txt").write_text("9876543210é", "utf-8")
@@ -166,7 +201,6 @@ def test_a_charset_that_makes_no_sense_is_refused(options, material, tmp_path):
         ({"encoder": "vit"}, "--encoder vit"),
         ({"freeze": True, "permutations": 2}, "--freeze and --permutations"),
         ({"image_size": "16x64"}, "--image-size"),
-        ({"encoder_layers": 1}, "--encoder-layers"),
         ({"no_fmu": True, "scratch": True}, "--no-fmu and --scratch"),
     ],
 )
