@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.device import autocast, differentiable_attention, product_rate
+from models.device import autocast, differentiable_attention, product_rate, seed
 from train.ranks import ALONE, Ranks
 from train.replay import CudaGraphs, Replay
 
@@ -77,7 +77,7 @@ class Step:
         """
         self.model.train()
         self._loss = loss
-        torch.manual_seed(_seed(self.pace.seed, step, self.pace.ranks.rank))
+        seed(_seed(self.pace.seed, step, self.pace.ranks.rank), self.pace.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.pace.rate(step, group["peak"])
         if self._drawn:

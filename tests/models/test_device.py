@@ -106,3 +106,11 @@ def test_a_run_that_goes_on_keeps_its_precision(measured, tmp_path):
     assert settled_precision("auto", "auto", stopped, CPU) == "fp32"
     assert settled_precision("auto", str(stopped / "step-00000006.pt"), tmp_path, CPU) == "fp32"
     assert settled_precision("bf16", "auto", stopped, CPU) == "bf16"
+
+
+def test_seeds_are_torchs():
+    models.device.seed(7, CPU)
+    ours = torch.rand(3), torch.initial_seed()
+    torch.manual_seed(7)
+    assert torch.equal(ours[0], torch.rand(3))
+    assert ours[1] == torch.initial_seed() == 7
