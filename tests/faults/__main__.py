@@ -26,18 +26,21 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=300, help="sequences of everything")
     parser.add_argument("--replaced", type=int, default=1, help="every so many system calls a replacement is disturbed")
     parser.add_argument("--workers", type=int, default=200, help="kills of workers and their driver")
+    parser.add_argument(
+        "--words", type=int, default=300, help="in the first corpus of a job that is killed or replaced"
+    )
     asked = parser.parse_args()
     happened = {}
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
         encoder = job.prepare(Path(made))
         for name, work in {
-            "kills": lambda folder: runs.kills(folder, encoder, asked.kills, False),
-            "calls": lambda folder: runs.kills(folder, encoder, asked.calls, True),
+            "kills": lambda folder: runs.kills(folder, encoder, asked.kills, False, asked.words),
+            "calls": lambda folder: runs.kills(folder, encoder, asked.calls, True, asked.words),
             "stride": lambda folder: runs.refusals(folder, encoder, asked.stride),
             "disks": lambda folder: runs.full_disks(folder, encoder, asked.disks),
             "mutations": lambda folder: runs.mutations(folder, encoder, asked.mutations),
             "sequences": lambda folder: runs.sequences(folder, encoder, asked.sequences),
-            "replaced": lambda folder: replaced.replacements(folder, encoder, asked.replaced),
+            "replaced": lambda folder: replaced.replacements(folder, encoder, asked.replaced, asked.words),
             "workers": lambda folder: workers.kills(folder, encoder, asked.workers),
         }.items():
             if getattr(asked, name):

@@ -17,17 +17,19 @@ PICTURES = [*job.PICTURES[2:6], ("renamed.png", picture(6)), *((f"{n}.png", pict
 PICTURES += [("other.png", b"no picture")]
 
 
-def replacements(folder: Path, encoder, stride: int) -> Counter[str]:
+def replacements(folder: Path, encoder, stride: int, words: int) -> Counter[str]:
     """Kill the process at every `stride`-th system call of a replacement, or let the call fail; then go on."""
 
     def text(cache: Path) -> object:
-        return embed_text(cache, encoder, collect(map(str, range(60, 400))), "one", job.quiet, replace=True)
+        return embed_text(
+            cache, encoder, collect(map(str, range(words // 5, words * 4 // 3))), "one", job.quiet, replace=True
+        )
 
     def images(cache: Path) -> object:
         return embed_images(cache, encoder, iter(PICTURES), None, "noise", job.quiet, replace=True)
 
     before, cut, done = folder / "before", folder / "cut", Counter[str]()
-    for part in job.parts(encoder, 300)[:3]:
+    for part in job.parts(encoder, words)[:3]:
         part(before)
     for part in (text, images):
         after = job.copy(before, folder / "after")

@@ -19,14 +19,14 @@ from cache.verify import verify
 from tests.faults import job
 
 
-def kills(folder: Path, encoder, count: int, at_calls: bool) -> Counter[str]:
+def kills(folder: Path, encoder, count: int, at_calls: bool, words: int) -> Counter[str]:
     """SIGKILL the job `count` times, at random moments or at each system call in turn, and let it go on after each.
 
     After each kill the cache is verified. After up to three, the job is finished and its cache must equal that of an
     undisturbed one, byte for byte.
     """
     random_ = random.Random(0)
-    everything = job.parts(encoder, 300)
+    everything = job.parts(encoder, words)
     whole = folder / "whole"
     began = time.perf_counter()
     for part in everything:

@@ -10,7 +10,8 @@ from tests.helpers.forks import Forked
 @pytest.fixture(scope="module")
 def happened(tmp_path_factory):
     """In a process of its own, because it forks: with one thread, and no patches of other tests."""
-    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4 --replaced 17 --workers 4"
+    asked = "--kills 3 --calls 4 --stride 14 --disks 100000 --mutations 120 --sequences 4 --replaced 41 --workers 4"
+    asked += " --words 100"
     folder = tmp_path_factory.mktemp("faults")
     done = Forked.module(folder, "tests.faults", *asked.split(), TQDM_DISABLE="1").wait()
     assert done.returncode == 0, done.stderr

@@ -6,10 +6,7 @@ import lmdb
 import pytest
 from PIL import Image, ImageFont
 
-WORDS = """
-street hotel coffee market station library garden bakery museum theatre school office doctor harbour castle bridge river
-mountain island summer winter spring orange purple yellow silver copper window kitchen table chair
-"""
+WORDS = "street hotel coffee market station library garden bakery museum theatre school office chair"
 
 
 @pytest.fixture(scope="session")

@@ -208,10 +208,10 @@ def test_pointing_is_least_where_the_letters_are(tokens):
 
 def test_crops_lose_their_spaces_and_the_broken_ones(material):
     known, held = read_crops([material / "crops"])
-    assert len(known) + len(held) == 30
+    assert len(known) + len(held) == 12
     assert "hotel" in {*known.labels, *held.labels}
     assert known.pictures.shape[1:] == (32, 128, 3)
-    assert len(Crops.joined([known, held])) == 30
+    assert len(Crops.joined([known, held])) == 12
 
 
 def test_a_step_trains_the_stem_and_then_everything(word_encoder, tokens, tmp_path):
@@ -244,7 +244,7 @@ def test_one_command_makes_an_encoder_and_goes_on_where_it_was(material, tmp_pat
     first = Forked.module(tmp_path / "first", "wordclip", *options, "--minutes", 0.03).wait()
     assert first.returncode == 0, first.stderr
     figures = json.loads((tmp_path / "measured.json").read_text())
-    assert figures["crops"]["pictures"] == 30
+    assert figures["crops"]["pictures"] == 12
     assert 0 <= figures["crops"]["word"] <= figures["crops"]["any_case"] <= 1
     assert figures["training"]["paired"] >= 8
     assert figures["training"]["drawn"] == 1000
