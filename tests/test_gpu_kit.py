@@ -9,6 +9,7 @@ import pytest
 
 from bench import gpu
 from bench.gpu_table import table
+from bench.machine import processor
 from tests.helpers.forks import Forked
 
 
@@ -19,6 +20,8 @@ def test_a_rehearsal_runs_every_part(tmp_path, capsys):
     parts = json.loads(out.read_text())["parts"]
     assert list(parts) == [part.name for part in gpu.PARTS]
     assert all(part["lines"] for part in parts.values())
+    figures = [line for part in parts.values() for line in part["lines"] if line["bench"] != "gpu_tests"]
+    assert {line["processor"] for line in figures} == {processor()}
     for what in ("words, from list", "photographs", "depth 1, eager", "streamed", "batch 4, clip, frozen"):
         assert what in done.stdout
     assert gpu.main(["--table", str(out)]) == 0
