@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.machine import about
 from bench.material import some_words
 from bench.peak import peak
 from bench.read_cache import drop
@@ -75,7 +76,7 @@ def main() -> None:
         cache, bank, reader, out = asked.child
         run(Path(cache), bank, reader, asked.steps, Path(out))
         return
-    found: dict[str, object] = {"bench": "bank_readers", "photographs": asked.photographs}
+    found: dict[str, object] = {**about("bank_readers"), "photographs": asked.photographs}
     steps = {}
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name) / "cache"

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.encode_text import MODEL, WEIGHTS
+from bench.machine import about
 from cache.fingerprint import Fingerprint
 from cache.keys import Keys, key_bytes
 from cache.memories import Memories
@@ -141,7 +142,7 @@ def main() -> None:
         verifying = verified(folder / "cache")
         word = bytes_a_word(folder)
     result = {
-        "bench": "cache_io",
+        **about("cache_io"),
         "ratio": round(statistics.median(writing), 3),
         "goal": 0.8,
         "ratio_spread": [round(min(writing), 3), round(max(writing), 3)],

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.machine import about
 from cache.space import open_space
 from commands.gather import labelled_sets
 from models.charset import Charset
@@ -109,7 +110,7 @@ def main() -> None:
         found["read_ms"] = round(500 * (time.process_time() - began) / len(crops["labels"]), 2)  # a crop
         results[kind] = found
         say(f"{kind}: {found}")
-    print(json.dumps({"bench": "decoders", "steps": asked.steps, "crops": len(crops["labels"]), "decoders": results}))
+    print(json.dumps({**about("decoders"), "steps": asked.steps, "crops": len(crops["labels"]), "decoders": results}))
 
 
 if __name__ == "__main__":

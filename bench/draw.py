@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+from bench.machine import about
 from bench.material import some_words
 from models.charset import Charset
 from sources.drawn.drawn_set import Scenery, Writing, drawn_set
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _ = made[draw, [(draw * 256 + n) * 7919 % len(crops) for n in range(256)]]
         rates.append(asked.count // 256 * 256 / (time.process_time() - began))
     result = {
-        "bench": "draw",
+        **about("draw"),
         "pictures_per_second": round(statistics.median(rates[1:]), 1),
         "with_fonts_to_load": round(rates[0], 1),
         "fonts": len(drawn_from.fonts),

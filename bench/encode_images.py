@@ -23,6 +23,7 @@ from open_clip.transform import image_transform_v2
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from bench.machine import about
 from bench.material import some_photographs
 from bench.operations import operations
 from models.device import autocast, product_rate
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             busy.append(done.busy)
             bank = done.bytes // done.new
     result = {
-        "bench": "encode_images",
+        **about("encode_images"),
         "pictures": done.new,
         "pictures_per_second": round(statistics.median(ours), 2),
         "usual_pictures_per_second": round(statistics.median(usual), 2),

@@ -23,6 +23,7 @@ from pathlib import Path
 import open_clip
 import torch
 
+from bench.machine import about
 from bench.material import some_words
 from bench.operations import operations
 from models.device import autocast, choose_device, choose_precision, product_rate
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     alone = len(ids) / (time.perf_counter() - began)
     evaluated = encoders[best].text.evaluated - before
     result = {
-        "bench": "encode_text",
+        **about("encode_text"),
         "words": len(labels),
         "words_per_second": {p: round(statistics.median(r), 1) for p, r in rates.items()},
         "encoder_alone": round(alone, 1),

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.machine import about
 from bench.material import drawn_crops, some_words
 from bench.steady import steady
 from cache.space import open_space
@@ -73,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done = finetune(options, material, lambda text: None)
             log = steady(options.out)
             log["crops_per_second"] = log.pop("words_per_second")
-            about = {"bench": "finetune_step", "encoder": encoder_kind, "frozen": freeze, "batch": asked.batch}
-            print(json.dumps({**about, **log, "crops": done.crops, "device": device.type}), flush=True)
+            line = {**about("finetune_step"), "encoder": encoder_kind, "frozen": freeze, "batch": asked.batch}
+            print(json.dumps({**line, **log, "crops": done.crops, "device": device.type}), flush=True)
 
 
 if __name__ == "__main__":

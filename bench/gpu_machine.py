@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import torch
 
+from bench.machine import about
 from models.device import choose_device, product_rate
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     device = choose_device(asked.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
-    found = {"bench": "gpu_machine", "card": card, "cores": os.cpu_count(), "torch": torch.__version__}
+    found = {**about("gpu_machine"), "card": card, "cores": os.cpu_count(), "torch": torch.__version__}
     if device.type == "cuda":
         found |= {"cuda": torch.version.cuda, "gigabytes": round(torch.cuda.mem_get_info(device)[1] / 1e9)}
         command = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,power.limit", "--format=csv,noheader"]

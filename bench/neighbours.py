@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine import about
 from bench.peak import peak
 from cache.fingerprint import Fingerprint
 from cache.index import KINDS
@@ -91,7 +92,7 @@ def main() -> None:
         before, began = reset(), time.perf_counter()
         done = neighbours(space, "words", "photos", None, print)
         result = {
-            "bench": "neighbours",
+            **about("neighbours"),
             "photographs": asked.photographs,
             "width": asked.width,
             "index": facts.kind,

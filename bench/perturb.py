@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.machine import about
 from cache.bank import Bank
 from cache.fingerprint import Fingerprint
 from models.decoders import configure, make
@@ -93,7 +94,7 @@ def main() -> None:
     mask = torch.arange(10, device=device) < torch.randint(6, 11, (batch, 1), device=device)
     mask[0] = True
     step = seconds(training_step(device, precision, memory, mask), device, 1.0)
-    result: dict[str, Any] = {"bench": "perturb", "device": device.type, "precision": precision, "batch": batch}
+    result: dict[str, Any] = {**about("perturb"), "device": device.type, "precision": precision, "batch": batch}
     result["step_ms"] = round(1e3 * step, 2)
     shares, ready = {}, {}
     with tempfile.TemporaryDirectory() as folder:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from bench.machine import about
 from bench.material import some_photographs, some_words
 from bench.released_step import ReleasedStep
 from bench.steady import steady
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     more: dict[int, dict[str, float]] = {depth: {} for depth in asked.depths}
 
     def show(depth: int) -> None:
-        figures = {"bench": "pretrain_step", "depth": depth, "batch": batch, **_figures(rates[depth], more[depth])}
+        figures = {**about("pretrain_step"), "depth": depth, "batch": batch, **_figures(rates[depth], more[depth])}
         goal = GOALS[kind].get(depth)
         print(json.dumps({**figures, "goal": goal, "device": kind, "precision": precision}), flush=True)
 

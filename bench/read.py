@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.machine import about
 from models.charset import EOS
 from models.decoders.parseq import Config, Decoder, only_parseq
 from models.device import choose_device
@@ -119,7 +120,7 @@ def main() -> None:
     torch.manual_seed(0)
     released = Decoder(Config(max_length=7)).to(device).eval()
     figures |= compare(released, torch.randn(64, 26, 512, device=device), "released_size")
-    print(json.dumps({"bench": "read", **figures, "ratio": figures["decode_batch_64_ratio"], "goal": 5}))
+    print(json.dumps({**about("read"), **figures, "ratio": figures["decode_batch_64_ratio"], "goal": 5}))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.machine import about
 from cache.fingerprint import Fingerprint
 from cache.memories import Memories, MemoryReader
 from cache.shard import SHARD_BYTES
@@ -179,7 +180,7 @@ def main() -> None:
         build(folder)
         figures = measure(folder, some_words(len(opened(folder).length)))
         memory = peaks(folder)
-    result = {"bench": "read_cache", **figures, "streamed_peak_mb_of_quarter_half_whole": memory}
+    result = {**about("read_cache"), **figures, "streamed_peak_mb_of_quarter_half_whole": memory}
     ratio = figures["streamed_cold_ratio"]
     print(json.dumps({**result, "device": choose_device("auto").type, "ratio": ratio, "goal": 0.8}))
 

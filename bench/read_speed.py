@@ -14,8 +14,6 @@ the same; `prepared` leaves out resizing and normalising, which the others do wi
 import json
 import logging
 import os
-import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -33,6 +31,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
+from bench.machine import about
 from models.decoders import configure
 from models.image_encoder import ImageEncoder, stretched
 from models.recogniser import QUERIES, Recogniser, RecogniserConfig
@@ -45,7 +44,6 @@ from train.export.onnx.int8 import quantise
 ROUNDS, LETTERS, GOAL = 60, 7, 3
 TOWERS, KINDS, FORMS = ("wordclip", "wordclip2"), ("ctc", "nrtr", "parseq"), ("fp32", "int8")
 NARROW = ((128, 2), (96, 2), (64, 2))  # widths and layers of smaller towers
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 Side = Callable[[], object]
 
 
@@ -128,14 +126,6 @@ def rapid(picture: torch.Tensor) -> dict[str, Side]:
     }
 
 
-def processor() -> str:
-    """Its name, and the instructions that decide how fast products are."""
-    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", said)
-    flags = [flag for flag in FLAGS if re.search(rf"\b{flag}\b", said)]
-    return " ".join([name[1] if name else platform.processor(), *flags])
-
-
 def medians(timed: dict[str, Side], rounds: int = ROUNDS) -> dict[str, float]:
     """Milliseconds of each, in turns."""
     spent: dict[str, list[float]] = {name: [] for name in timed}
@@ -170,7 +160,7 @@ def main() -> None:
         print(f"{name:<24}{milliseconds:>8.2f} ms")
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
     best = min(found[f"{TOWERS[0]} {kind} {form}"] for kind in KINDS for form in FORMS)
-    line = {"bench": "read_speed", "processor": processor(), **versions, "milliseconds": found, "best": best}
+    line = {**about("read_speed"), **versions, "milliseconds": found, "best": best}
     print(json.dumps({**line, "goal": GOAL}))
 
 

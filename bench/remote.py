@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.machine import about
 from bench.read_cache import BATCH, FINGERPRINT, WIDTH
 from cache.lock import writing
 from cache.memories import BLOCK, MemoryReader
@@ -182,7 +183,7 @@ def main() -> None:
         build(Path(made) / "cache")
         figures = measure(Path(made) / "cache", Path(made) / "disk", address)
         server.stdin.close()
-    print(json.dumps({"bench": "remote", "rate_mb_per_second": rate, **figures, "goal": 0.9, "goal_bytes_ratio": 1.05}))
+    print(json.dumps({**about("remote"), "rate_mb_per_second": rate, **figures, "goal": 0.9, "goal_bytes_ratio": 1.05}))
 
 
 if __name__ == "__main__":

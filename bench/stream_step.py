@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.machine import about
 from bench.material import some_words
 from bench.read_cache import drop, epoch
 from bench.steady import steady
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     device = choose_device(asked.device)
     execution = asked.execution or ("graphs" if device.type == "cuda" else "eager")
-    found: dict[str, float | str] = {"bench": "stream_step", "execution": execution, "device": device.type}
+    found: dict[str, float | str] = {**about("stream_step"), "execution": execution, "device": device.type}
     with tempfile.TemporaryDirectory() as name:
         cache = Path(name) / "cache"
         labels = some_words(None, asked.count)

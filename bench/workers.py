@@ -28,6 +28,7 @@ import torch
 
 import pipeline.embed_text as stage
 import pipeline.encoder
+from bench.machine import about
 from bench.peak import peak
 from cache.files import write_whole
 from pipeline.embed_text import embed_text
@@ -60,7 +61,7 @@ def main() -> None:
         whole = measured(Path(folder) / "whole", encoder, asked.words, asked.workers)
     spread, shards = whole["encoding"] * asked.workers / asked.words, asked.words / SHARD_WORDS
     result = {
-        "bench": "workers",
+        **about("workers"),
         "words": asked.words,
         "workers": asked.workers,
         "words_per_second_of_a_worker": asked.rate,

@@ -153,14 +153,16 @@ def test_installed_command_says_it_in_one_sentence_too(work):
 
 def test_folder_that_cannot_be_written_is_one_sentence(work):
     (work / "file").write_text("x")
-    done = run("embed-text", "words.txt", "--corpus", "x", "--cache", "file/cache", *SMALL, cwd=work)
-    assert done.returncode == 2
-    assert "--cache file/cache cannot be a folder, because" in done.stderr
     for command in (["embed-images", "photos", "--bank", "x"], ["embed-text", "words.txt", "--corpus", "x"]):
-        done = run(*command, "--cache", "/proc/cache", *SMALL, cwd=work)
-        assert done.returncode == 2
-        assert "--cache /proc/cache cannot be written" in done.stderr
-        assert "loading" not in done.stderr
+        for cache, message in (
+            ("file", "cannot be a folder, because file is a file"),
+            ("file/cache", "cannot be a folder, because"),
+            ("/proc/cache", "cannot be written"),
+        ):
+            done = run(*command, "--cache", cache, *SMALL, cwd=work)
+            assert done.returncode == 2
+            assert f"--cache {cache} {message}" in done.stderr
+            assert "loading" not in done.stderr
     for out, message in (("file", "file is a file"), ("/proc/run", "cannot be written"), ("r\udcff", "UTF-8")):
         done = run("pretrain", "--corpus", "numbers", "--out", out, cwd=work)
         assert done.returncode == 2
@@ -208,6 +210,8 @@ def test_pictures_known_are_not_said_to_be_there(work):
     (work / "twice").mkdir()
     for n in range(6):
         (work / "twice" / f"{n}.png").write_bytes((work / "photos" / f"{n % 3}.png").read_bytes())
+    (work / "twice" / "a\nname\x1b.png").write_bytes(b"broken")
     done = run("embed-images", "twice", "--bank", "twice", *SMALL, cwd=work)
     assert "3 pictures added" in done.stdout
+    assert "\n  skipped: a\\nname\\x1b.png: it is not a picture\n" in done.stdout
     assert "3 known (in the bank, or given twice)" in done.stdout

@@ -92,10 +92,15 @@ def test_reading_pictures(work):
     assert (bad.returncode, bad.stdout) == (1, "")
     assert "bad.png: it is not a picture" in bad.stderr
     (work / "also\nbad\x1b.png").write_bytes(b"x")
-    some = run("read", "fine", "val/10.png", "bad.png", "also\nbad\x1b.png", cwd=work)
-    assert (some.returncode, len(some.stdout.splitlines())) == (1, 1)
+    (work / "and\ngood\t\x1b.png").write_bytes((work / "val" / "11.png").read_bytes())
+    some = run("read", "fine", "val/10.png", "bad.png", "also\nbad\x1b.png", "and\ngood\t\x1b.png", cwd=work)
+    assert some.returncode == 1
+    assert [line.split("\t")[:2] for line in some.stdout.splitlines()] == [
+        ["val/10.png", found[0]["text"]],
+        ["and\\ngood\\t\\x1b.png", found[1]["text"]],
+    ]
     assert "also\\nbad\\x1b.png: it is not" in some.stderr
-    assert "2 of 3 pictures could not be read" in some.stderr
+    assert "2 of 4 pictures could not be read" in some.stderr
 
 
 def test_frozen_encoder_from_the_command_line(work):

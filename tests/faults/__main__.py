@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults import job, replaced, runs, workers
+from tests.faults import damage, job, kills, refusals, replaced, sequences, workers
 
 MEMORY = Path("/dev/shm")  # no waiting for a disk: a killed process, unlike a machine, loses nothing unsynced on either
 
@@ -34,12 +34,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
         encoder = job.prepare(Path(made))
         for name, work in {
-            "kills": lambda folder: runs.kills(folder, encoder, asked.kills, False, asked.words),
-            "calls": lambda folder: runs.kills(folder, encoder, asked.calls, True, asked.words),
-            "stride": lambda folder: runs.refusals(folder, encoder, asked.stride),
-            "disks": lambda folder: runs.full_disks(folder, encoder, asked.disks),
-            "mutations": lambda folder: runs.mutations(folder, encoder, asked.mutations),
-            "sequences": lambda folder: runs.sequences(folder, encoder, asked.sequences),
+            "kills": lambda folder: kills.kills(folder, encoder, asked.kills, False, asked.words),
+            "calls": lambda folder: kills.kills(folder, encoder, asked.calls, True, asked.words),
+            "stride": lambda folder: refusals.refusals(folder, encoder, asked.stride),
+            "disks": lambda folder: refusals.full_disks(folder, encoder, asked.disks),
+            "mutations": lambda folder: damage.mutations(folder, encoder, asked.mutations),
+            "sequences": lambda folder: sequences.sequences(folder, encoder, asked.sequences),
             "replaced": lambda folder: replaced.replacements(folder, encoder, asked.replaced, asked.words),
             "workers": lambda folder: workers.kills(folder, encoder, asked.workers),
         }.items():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,11 +14,15 @@ from train.stopping import Stopped
 
 @contextmanager
 def stopped_at(number: int, steps: int, signalled: bool = True) -> Iterator[pytest.ExceptionInfo]:
-    """Expects what is within to stop at step `number` of `steps`; this process gets a SIGTERM then, if `signalled`."""
-    step = train.step.Step.__call__
+    """Expects what is within to stop at step `number` of `steps`; this process gets a SIGTERM then, if `signalled`.
+
+    It ends within a few seconds of its signal.
+    """
+    step, sent = train.step.Step.__call__, []
 
     def asked(self, now, *more):
         if signalled and now == number:
+            sent.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, now, *more)
 
@@ -26,3 +31,4 @@ def stopped_at(number: int, steps: int, signalled: bool = True) -> Iterator[pyte
         patch.setattr(train.step.Step, "__call__", asked)
         with pytest.raises(Stopped, match=message) as stopped:
             yield stopped
+    assert all(time.monotonic() - then < 8 for then in sent)

@@ -1,6 +1,7 @@
 """What is computed of a shard is kept: a run that is stopped goes on with the next batch, to the same bytes."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.pipeline.test_embed_text import files
 
 WORDS = [str(n) for n in range(900)]
 PICTURES = [(f"{n}.png", picture(n)) for n in range(100)]
+EVERY = unfinished.EVERY
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +130,17 @@ def test_nothing_is_written_of_what_is_quick(tmp_path, monkeypatch):
     asked = []
     list(passed(tmp_path, 5, asked))
     assert asked == [3, 4]
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 50])  # that a batch takes
+def test_no_more_than_half_a_minute_is_ever_unwritten(tmp_path, monkeypatch, seconds):
+    asked, size = [], unfinished.HEAD.size + batches(1)[0][1].nbytes
+    monkeypatch.setattr(unfinished, "EVERY", EVERY)
+    monkeypatch.setattr(unfinished, "time", SimpleNamespace(monotonic=lambda: seconds * len(asked)))
+    for n, _ in passed(tmp_path, 80, asked):
+        written = sum(path.stat().st_size for path in tmp_path.iterdir()) // size
+        assert seconds * (n + 1 - written) < 30
+    assert written > 10
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "other", "longer"])

@@ -1,7 +1,9 @@
 """Fine-tuning on pictures that are drawn: each is another, and a run that was stopped draws the same ones."""
 
 import json
+import time
 from dataclasses import replace
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_weights_mix_drawn_and_real_pictures():
 
 
 def test_stopped_in_an_epoch_and_continued_is_the_undisturbed_run(finetuning, material, monkeypatch):
-    """Whatever the workers: seven batches of an epoch of eight are drawn before it stops."""
+    """Whatever the workers: seven batches of an epoch of eight are drawn before it stops. It waits for no others."""
     mixed = replace(material, train=[[one] for one in sets()])
     options = replace(finetuning, train=["drawn:words", "x"], weight=[2.0, 1.0], batch=3, steps=12, eval_every=12)
     whole = replace(options, out=options.out.with_name("whole"))
@@ -65,12 +67,20 @@ def test_stopped_in_an_epoch_and_continued_is_the_undisturbed_run(finetuning, ma
     assert summary.crops == 15
     resolved = json.loads((whole.out / "config.json").read_text())["resolved"]
     assert resolved["drawn"] == {"drawn:words": mixed.train[0][0].drawn_from}
-    with stopped_at(7, 12):
-        finetune(options, mixed, print)
+    draw, before = Pictures.__getitem__, set(active_children())
+
+    def slow(self, item):
+        time.sleep(60 if item[0] >= 7 else 0)
+        return draw(self, item)
+
+    with monkeypatch.context() as patch, stopped_at(7, 12):
+        patch.setattr(Pictures, "__getitem__", slow)
+        finetune(replace(options, workers=2), mixed, print)
+    assert set(active_children()) <= before
     other = replace(mixed, train=[[drawn_set("drawn:words", WORDS[1:], WRITING, SCENERY, 0.3)], mixed.train[1]])
     with pytest.raises(WrongUse, match="a different configuration .*drawn drawn:words"):
         finetune(options, other, print)
-    finetune(replace(options, workers=2), replace(mixed, train=[[one] for one in sets()]), print)
+    finetune(options, replace(mixed, train=[[one] for one in sets()]), print)
     one, same = (load_checkpoint(run, LAST)["model"] for run in (whole.out, options.out))
     assert all(torch.equal(one[name], same[name]) for name in {*one, *same})
 
