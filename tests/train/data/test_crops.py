@@ -117,3 +117,29 @@ def test_workers_are_gone_when_nobody_wants_their_batches():
     began = time.perf_counter()
     coming.close()
     assert time.perf_counter() - began < 5
+
+
+def test_workers_that_have_not_begun_are_ended_without_a_word(monkeypatch):
+    """On a busy machine one can be waiting to begin when another has ended its batch."""
+    import multiprocessing
+    import time
+
+    from torch.utils.data._utils import worker
+
+    loop = worker._worker_loop
+
+    def late(*arguments):
+        time.sleep(60 if arguments[10] else 0)  # its number
+        loop(*arguments)
+
+    monkeypatch.setattr(worker, "_worker_loop", late)
+    crops = usable([Labelled("some", ["a"] * 40, lambda n: picture(0))], Charset(), 25)
+    coming = load(Pictures(crops, (8, 16)), [[n] for n in range(40)], 2)
+    next(coming)
+    processes = multiprocessing.active_children()
+    coming.close()
+    for process in processes:
+        process.join(5)
+    time.sleep(0.1)  # in which a signal of their end arrives
+    assert len(processes) == 2
+    assert not any(process.is_alive() for process in processes)
