@@ -20,8 +20,12 @@ READ = [word or "" for word in WORDS]
 PLAIN = {"use_dictionary": False}
 
 
+def table(values):
+    return pa.table({"n": range(len(values)), "text": values})
+
+
 def written(path, values=WORDS, **how):
-    parquet.write_table(pa.table({"n": range(len(values)), "text": values}), path, **how)
+    parquet.write_table(table(values), path, **how)
     return path
 
 
@@ -72,8 +76,9 @@ UNFOLDING = {  # to as many MB each
 @pytest.fixture(scope="module")
 def unfolding(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unfolding")
+    long = table([LONG] * MANY)
     for name, how in UNFOLDING.items():
-        written(folder / f"{name}.parquet", [LONG] * MANY, **how)
+        parquet.write_table(long, folder / f"{name}.parquet", **how)
     return folder
 
 
