@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "goal": 2,
         "encoder_alone": round(_alone(encoder, pixels), 1),
         "busy": statistics.median(busy),
-        "share_of_product_rate": round(statistics.median(ours) * each / product_rate(device, encoder.dtype, 0.5), 3),
+        "share_of_product_rate": round(statistics.median(ours) * each / product_rate(device, encoder.dtype, 0.2), 3),
         "share_goal": 0.5,
         "bytes_a_picture": bank,
         "device": device.type,

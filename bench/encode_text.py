@@ -138,7 +138,7 @@ def _share(encoder: Encoder, rates: list[float], positions: float) -> float:
     batch = next(PrefixTree([encoder.prompt.ids(f"word{n}") for n in range(500)], P).batches(2048))
     tensors = [torch.from_numpy(a).to(encoder.device) for a in batch[:3]]
     each = operations(lambda: encoder.text.replicas.first(*tensors)) / batch.tokens.size
-    return statistics.median(rates) * positions * each / product_rate(encoder.device, encoder.dtype, 0.5)
+    return statistics.median(rates) * positions * each / product_rate(encoder.device, encoder.dtype, 0.2)
 
 
 def _lengths(labels: list[str]) -> dict[int, dict[str, float]]:

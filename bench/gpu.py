@@ -57,18 +57,21 @@ class Part:
 MODEL = "--model tiny untrained:0"
 PARTS = (
     Part("gpu_machine", 60, "", "--seconds 0.02"),
-    Part("pretrain_step", 200, "--runs 1", f"--runs 1 --count 300 --batch 8 --steps 4 --depths 1 {MODEL}"),
+    Part(
+        "pretrain_step", 200, "--runs 1",
+        f"--runs 1 --count 100 --batch 8 --steps 4 --depths 1 --precision fp32 {MODEL}",
+    ),
     Part(
         "encode_text", 45, "--brief --runs 1 --count 100000 --precision bf16",
-        f"--brief --runs 1 --count 300 --usual 16 --precision fp32 {MODEL}",
+        f"--brief --runs 1 --count 100 --usual 16 --precision fp32 {MODEL}",
     ),
     Part(
         "encode_images", 45, "--runs 1 --count 2048 --precision bf16",
-        f"--runs 1 --count 20 --usual 4 --workers 0 {MODEL}",
+        f"--runs 1 --count 6 --usual 4 --workers 0 --precision fp32 {MODEL}",
     ),
     Part("gpu_tests", 160, "", "--collect"),
     Part("finetune_step", 75, "--steps 60", f"--count 12 --batch 4 --steps 2 --workers 0 --size 16x32 {MODEL}"),
-    Part("stream_step", 40, "", f"--count 300 --batch 8 --steps 4 {MODEL}"),
+    Part("stream_step", 40, "", f"--count 100 --batch 8 --steps 4 {MODEL}"),
 )  # fmt: skip
 
 

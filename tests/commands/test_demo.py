@@ -14,15 +14,16 @@ from sources.signs import photographs, signs
 
 
 def test_demo_ends_with_held_out_words_and_their_spelling(tmp_path, say, monkeypatch):
-    monkeypatch.setattr("commands.demo.DRAWN", 50)
-    monkeypatch.setattr("commands.demo.signs", lambda: islice(signs(), 0, None, 12))
+    monkeypatch.setattr("commands.demo.DRAWN", 12)
+    monkeypatch.setattr("commands.demo.photographs", lambda: islice(photographs(), 4))
+    monkeypatch.setattr("commands.demo.signs", lambda: islice(signs(), 0, None, 24))
     text = demo(tmp_path / "demo-out", say, steps=3)
     assert "held-out word" in text
     assert not any("UNTRAINED" in line for line in say.lines)
-    assert re.search(r"^drawn words +50 ", text, re.M)
+    assert re.search(r"^drawn words +12 ", text, re.M)
     with Image.open(tmp_path / "demo-out" / "pictures.png") as page:
         assert page.width == 8 * 136
-    monkeypatch.setattr("commands.demo.signs", lambda: islice(signs(), 0, None, 40))
+    monkeypatch.setattr("commands.demo.signs", lambda: islice(signs(), 0, None, 60))
     again = demo(tmp_path / "demo-out", say, steps=2)  # made anew
     assert "(step 2)" in again
 

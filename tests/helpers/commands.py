@@ -3,14 +3,18 @@
 import subprocess
 import sys
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 
+import typer.testing
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli import app
 
 DPTR = [str(Path(sys.executable).parent / "dptr")]
-SMALL = ["--pretrained", "untrained:0"]
+typer.testing._get_command = cache(get_command)  # building all commands anew takes longer than most of them
+SMALL = ["--model", "tiny", "--pretrained", "untrained:0"]
 
 
 def run(*arguments, cwd=".") -> subprocess.CompletedProcess:

@@ -13,7 +13,7 @@ from cache.garbage import find_garbage, remove
 from cache.keys import keys_from_disk
 from cache.lock import writing
 from cache.memories import MemoryReader
-from cache.space import open_space
+from cache.space import Space, open_space
 from cache.verify import verify
 from pipeline.embed_images import embed_images
 from pipeline.embed_text import embed_text
@@ -22,7 +22,7 @@ from pipeline.labels import collect
 from pipeline.neighbours import EndRows, neighbours
 from tests.faults.job import copy, count_calls, files, killed, problems, quiet
 from tests.helpers.files import flip
-from tests.helpers.forks import CONTEXT
+from tests.helpers.forks import Forked
 from tests.helpers.pictures import picture
 
 PICTURES = [(f"{n}.png", picture(n)) for n in range(9)]
@@ -165,19 +165,24 @@ def test_garbage_is_what_has_no_bank_or_no_memory(cache):
     assert open_space(cache).neighbour_tables() == []
 
 
-@pytest.fixture
-def apart(tmp_path):
-    """A space of 3,000 photographs and 300 words around the same means, on sides that lie apart."""
-    return fill(tmp_path / "apart", 3000, 300, 32)
+@pytest.fixture(scope="module", params=["ivf", "hnsw", "pq"])
+def indexed(request, tmp_path_factory):
+    """A kind of index, and the folder of a space of 3,000 photographs with it. Not to be written to.
+
+    And of 300 words around the same means, on sides that lie apart.
+    """
+    space = fill(tmp_path_factory.mktemp("indexed") / "apart", 3000, 300, 32)
+    space.bank("photos").write_index(request.param)
+    return request.param, space.folder
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw", "pq"])
 @pytest.mark.parametrize("walked", [0, 1 << 20])
-def test_where_cells_do_not_help_all_are_compared(apart, kind, walked, say, monkeypatch):
+def test_where_cells_do_not_help_all_are_compared(indexed, walked, tmp_path, say, monkeypatch):
     """Whatever the index, nearly all that is near is found, and nearly all that is far."""
     monkeypatch.setattr(pipeline.neighbours, "WALKED", walked)
+    kind, folder = indexed
+    apart = Space(shutil.copytree(folder, tmp_path / "apart"))
     bank = apart.bank("photos")
-    bank.write_index(kind)
     done = neighbours(apart, "words", "photos", 10, say)
     assert min(done.recall) >= 0.95
     if kind == "pq" or (kind == "ivf" and walked):  # codes lose too much; or too many cells would be walked through
@@ -194,10 +199,8 @@ def test_where_cells_do_not_help_all_are_compared(apart, kind, walked, say, monk
 
 def test_killed_command_goes_on_to_the_same_bytes(whole, tmp_path):
     """Killed at each of its system calls in turn, until it is through; in a process of its own, because it forks."""
-    child = CONTEXT.Process(target=_kills, args=(whole, tmp_path))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
+    done = Forked(tmp_path / "kills", _kills, whole, tmp_path).wait()
+    assert done.returncode == 0, done.stderr
 
 
 def _kills(whole, folder):
@@ -205,7 +208,7 @@ def _kills(whole, folder):
     expected, cut = shutil.copytree(whole, folder / "expected"), folder / "cut"
     find(expected, "two")
     calls, kills = count_calls(lambda: find(copy(whole, cut), "two")), 0
-    for call in range(0, calls, 3):
+    for call in range(0, calls, 4):
         copy(whole, cut)
         kills += killed(lambda: find(cut, "two"), call=call)
         assert not problems(cut)

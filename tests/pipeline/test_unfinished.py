@@ -20,8 +20,8 @@ from tests.helpers.files import file_size_limit
 from tests.helpers.pictures import picture
 from tests.pipeline.test_embed_text import files
 
-WORDS = [str(n) for n in range(900)]
-PICTURES = [(f"{n}.png", picture(n)) for n in range(100)]
+WORDS = [str(n) for n in range(450)]
+PICTURES = [(f"{n}.png", picture(n)) for n in range(60)]
 EVERY = unfinished.EVERY
 
 

@@ -22,7 +22,7 @@ from wordclip.show import nearest, sheet
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "pipeline" / "shipped"
 CARD = (ROOT / "wordclip" / "README.md").read_text()
-MEASURED = 0.987  # share of 1,000 drawn names found, each among 100: see the card
+MEASURED = 0.987  # share of 1,000 drawn names found, each among 100, of which 100 are drawn here: see the card
 MARGIN = 0.03
 
 
@@ -83,7 +83,7 @@ def test_open_clip_loads_it_as_any_other(shipped):
 
 def test_states_are_those_of_open_clips_full_forward_pass(shipped):
     """On trained weights, in fp32 and before rounding to float16."""
-    words = shop_names(100, random.Random(0))
+    words = shop_names(40, random.Random(0))
     tokens = padded([shipped.prompt.ids(word) for word in words])
     seen = []
     handle = shipped.tower.ln_final.register_forward_hook(lambda *args: seen.append(args[2]))
@@ -101,7 +101,7 @@ def test_states_are_those_of_open_clips_full_forward_pass(shipped):
 def test_bf16_is_close_to_fp32(shipped):
     """On trained weights, where features have their usual norms."""
     rough = Encoder("wordclip2", "shipped", precision="bf16", device="cpu")
-    words, pictures = drawn(12)  # 12 x 33 rows of pictures; some processors are slow at bf16
+    words, pictures = drawn(4)  # 4 x 33 rows of pictures; some processors are slow at bf16
     ids = [shipped.prompt.ids(word) for word in words]
     tensor = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]) / 128 - 1
     for exact, near in (
@@ -113,14 +113,10 @@ def test_bf16_is_close_to_fp32(shipped):
         assert cosine.min() > 0.999
 
 
-def test_drawn_words_are_nearer_to_their_own_prompt_than_to_99_others(shipped, tmp_path):
-    words, pictures = drawn(200)
-    right = []
-    for start in range(0, 200, 100):
-        some = words[start : start + 100]
-        found = nearest(shipped, pictures[start : start + 100], some)
-        right += [a == b for a, b in zip(found, some, strict=True)]
-    assert sum(right) / 200 >= MEASURED - MARGIN
+def test_drawn_words_are_nearer_to_their_own_prompt_than_to_99_others(shipped):
+    words, pictures = drawn(100)
+    found = nearest(shipped, pictures, words)
+    assert sum(a == b for a, b in zip(found, words, strict=True)) / 100 >= MEASURED - MARGIN
     page = sheet(pictures[:20], words[:20], found[:20])
     assert page.size == (8 * 136, 3 * 54)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import train.recorder
 from cache.errors import DptrError
 from cache.space import open_space
 from pipeline.convert import space_tower
@@ -129,8 +130,9 @@ def test_image_tokens_are_read_as_the_kind_says(options):
         zero_label_recogniser(one.out, tower)
 
 
-def test_held_out_words_are_read_without_their_mean(options):
+def test_held_out_words_are_read_without_their_mean(options, monkeypatch):
     """As training and `evaluate` see them; the decoder would otherwise be chosen by rows it never learnt to read."""
+    monkeypatch.setattr(train.recorder, "draw_curves", lambda *_: None)  # which take as long as the steps
     one = replace(options, perturb="collapse(10%)", out=options.out / "held-out", steps=60, lr=2e-3, eval_words=1000)
     pretrain(one, print)
     (found,) = evaluate(one.out, device="cpu").sets
