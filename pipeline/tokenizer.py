@@ -1,6 +1,7 @@
 """Text to token ids as open_clip's tokenizers do it, start and end tokens included, of any length."""
 
 import unicodedata
+from functools import cache
 from itertools import pairwise, repeat
 from typing import Protocol
 
@@ -125,9 +126,11 @@ class Characters:
         return [known] if known else [1 + byte for byte in character.encode("utf-8", "surrogatepass")]
 
 
+@cache
 def tokenizer_of(model: str) -> Tokenizer:
-    """The tokenizer of an open_clip model. WrongUse if it is not supported or not installed; DptrError if its files
-    cannot be fetched.
+    """The tokenizer of an open_clip model, the same for all encoders of a process.
+
+    WrongUse if it is not supported or not installed; DptrError if its files cannot be fetched.
     """
     text = model_config(model).get("text_cfg", {})
     if table := (text.get("tokenizer_kwargs") or {}).get("characters"):
