@@ -142,7 +142,8 @@ def toy(B, generator):
 @every
 def test_it_learns_to_spell(kind):
     torch.manual_seed(0)
-    config = configure(kind, memory_width=12, width=32, depth=1, heads=4, dropout=0.0, max_length=6)
+    fewer = {"permutations": 2} if kind == "parseq" else {}
+    config = configure(kind, memory_width=12, width=32, depth=1, heads=4, dropout=0.0, max_length=6, **fewer)
     decoder, generator, losses = make(config), torch.Generator().manual_seed(0), []
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=6e-3, weight_decay=0.0)
     while len(losses) < 500 and (not losses or losses[-1] > 0.03):
