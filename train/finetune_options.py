@@ -75,7 +75,10 @@ class FinetuneOptions:
     space_char: bool = option("Add the space after the charset's last character.", MODEL, False, flag="--space-char")
     encoder: str = option("clip: the space's own image tower; vit: the released ViT, untrained.", MODEL, "clip")
     encoder_layers: int | None = option(
-        "Keep this many layers of the tower, the first and the last ones (default: all).", MODEL, None
+        "Keep this many layers of the tower, the first and the last ones; a fine-tuned --init teaches them "
+        "(default: all).",
+        MODEL,
+        None,
     )
     freeze: bool = option("Freeze the encoder: its tokens are cached once, and training never runs it.", MODEL, False)
     image_size: str | None = option("Size of input pictures, such as 32x128 (default: the tower's).", MODEL, None)
