@@ -91,9 +91,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     _check_readable(val, "validation", "--val")
     _check_readable(training, "training", "--train")
     recogniser.to(device)
-    whole = teacher(options)
-    if whole is not None:
-        whole.to(device)
+    whole = teacher(options, device)
     expected = sum(w * n for w, n in zip(weights, np.bincount(training.of, minlength=len(sets)), strict=True))
     steps = options.steps or max(1, round(expected * options.epochs / options.batch))
     precision = ranks.agree(settled_precision(options.precision, options.resume, options.out, device))
@@ -140,9 +138,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
     def loss(batch: CropBatch) -> tuple[Tensor, Tensor]:
         targets = upload(charset.encode(batch.labels), device)
         pictures = upload(batch.pictures, device)
-        with torch.no_grad():
-            taught = whole.memory(pictures) if whole is not None else None
-        value = recogniser.loss(pictures, targets, taught)
+        value = recogniser.loss(pictures, targets, whole.memory(pictures) if whole else None)
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+import torch
+
 from cache.errors import WrongUse
 from cache.space import Space
 from models.charset import characters
@@ -64,15 +66,15 @@ def _built(options: FinetuneOptions, space: Space | None, tower: ImageEncoder | 
     return recogniser, init
 
 
-def teacher(options: FinetuneOptions) -> Recogniser | None:
+def teacher(options: FinetuneOptions, device: torch.device) -> Recogniser | None:
     """The fine-tuned run of --init as it is, if its tower is thinned: the thin one learns to make its memories.
 
-    The same as features are distilled (FitNets: Romero et al., ICLR 2015, arXiv 1412.6550).
+    It learns nothing itself. So are features distilled (FitNets: Romero et al., ICLR 2015, arXiv 1412.6550).
     """
     if not options.encoder_layers:
         return None
     whole = load_model(options.init).model
-    return whole.eval().requires_grad_(False) if isinstance(whole, Recogniser) else None
+    return whole.to(device).eval().requires_grad_(False) if isinstance(whole, Recogniser) else None
 
 
 def _thinned(tower: ImageEncoder, layers: int) -> ImageEncoder:

@@ -24,6 +24,8 @@ from train.reading.reading_page import read_for_page
 from train.run import load_checkpoint, load_recogniser, load_run
 from train.start import build, teacher
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def options(finetuning):
@@ -133,7 +135,7 @@ def test_a_thinned_recogniser_learns_the_memories_of_the_whole(options, material
         augment=0.0,
         out=tmp_path / "thin",
     )
-    whole, start = teacher(thin), build(thin, None, None)[0].eval()
+    whole, start = teacher(thin, CPU), build(thin, None, None)[0].eval()
     for name, tensor in load_recogniser(first.out)[0].state_dict().items():
         assert torch.equal(whole.state_dict()[name], tensor), name
         if not name.startswith("encoder.blocks.1."):
@@ -150,8 +152,8 @@ def test_a_thinned_recogniser_learns_the_memories_of_the_whole(options, material
             unexplained(one.memory(batch.pictures), whole.memory(batch.pictures)).item() for one in (start, end)
         )
     assert after < 0.7 * before
-    assert teacher(replace(thin, init=options.init)) is None
-    assert teacher(replace(thin, encoder_layers=None)) is None
+    assert teacher(replace(thin, init=options.init), CPU) is None
+    assert teacher(replace(thin, encoder_layers=None), CPU) is None
 
 
 def test_another_charset_keeps_what_is_known(options, material, init, tmp_path, say):
