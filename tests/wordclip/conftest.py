@@ -1,10 +1,12 @@
-"""A font file, a list of words and crops to work with, none of which needs the network."""
+"""An encoder, a font file, a list of words and crops to work with, none of which needs the network."""
 
 import io
 
 import lmdb
 import pytest
 from PIL import Image, ImageFont
+
+from pipeline.encoder import Encoder
 
 WORDS = "street hotel coffee market station library garden bakery museum theatre school office chair"
 
@@ -29,3 +31,14 @@ def material(tmp_path_factory):
             entries.put(b"label-%09d" % n, f"{word[:3]} {word[3:]}".encode())
         entries.put(b"num-samples", str(len(WORDS.split())).encode())
     return folder
+
+
+@pytest.fixture(scope="session")
+def word_encoder():
+    """Not to be trained."""
+    return Encoder("wordclip2", "untrained:3", precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tokens(word_encoder):
+    return word_encoder.prompt.tokens
