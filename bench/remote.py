@@ -4,9 +4,9 @@
 
 moto's server (bench/s3_server.py), in a process of its own on the same cores, holds 256 MB of random memories of 3 to 7
 rows of width 512 in shards of 16 MB. Raw: as many threads as dptr has, each block of 1 MiB by one ranged GET of boto3,
-in random order; what is cut off or refused is asked for again, and nobody looks at the bytes. The same with s3fs, which
-dptr uses. Streamed: an epoch of `--reader streamed` with nothing on the local disk; then a second epoch, from the disk.
-In turn, RUNS times; medians. Every batch of one more epoch is compared with the one read from the folder that was
+in random order; what is cut off or refused is asked for again, and nobody looks at the bytes. The same with obstore,
+which dptr uses. Streamed: an epoch of `--reader streamed` with nothing on the local disk; then a second epoch, from the
+disk. In turn, RUNS times; medians. Every batch of one more epoch is compared with the one read from the folder that was
 pushed. `bytes_ratio` is what the server sent in the bodies of an epoch over the bytes of the states.
 --rate is that of the line to the server; without it, server and client are held up by the cores that they share.
 Needs 1.5 GB of disk (TMPDIR).
@@ -36,8 +36,9 @@ from bench.machine import about
 from bench.read_cache import BATCH, FINGERPRINT, WIDTH
 from cache.lock import writing
 from cache.memories import BLOCK, MemoryReader
-from cache.objects import OPTIONS, TOGETHER
+from cache.objects import TOGETHER
 from cache.space import complete_space, open_space
+from cache.stores import open_store
 from cache.transfer import push
 from models.charset import Charset
 from train.data.plan import Plan
@@ -117,7 +118,6 @@ def differing(ours: MemoryReader, theirs: MemoryReader, words: Words) -> int:
 def measure(cache: Path, disk: Path, address: str) -> dict[str, Any]:
     """The figures."""
     import boto3
-    import s3fs
     from botocore.config import Config
 
     def sent() -> dict[str, int]:
@@ -126,13 +126,10 @@ def measure(cache: Path, disk: Path, address: str) -> dict[str, Any]:
 
     client = boto3.client("s3", config=Config(max_pool_connections=TOGETHER))
     client.create_bucket(Bucket="bench")
-    store = s3fs.S3FileSystem(**OPTIONS["s3"])
+    cloud = open_store("s3://bench")
 
     def boto(name: str, start: int, size: int) -> bytes:
         return client.get_object(Bucket="bench", Key=name, Range=f"bytes={start}-{start + size - 1}")["Body"].read()
-
-    def through_s3fs(name: str, start: int, size: int) -> bytes:
-        return store.cat_file(f"bench/{name}", start=start, end=start + size)
 
     going = push(cache, URL, None)
     began = time.perf_counter()
@@ -143,7 +140,7 @@ def measure(cache: Path, disk: Path, address: str) -> dict[str, Any]:
     size = ours.nbytes(words.memories)
     for run in range(RUNS):
         plain = raw(boto, ranges)
-        found["raw_s3fs_mb_per_second"].append(raw(through_s3fs, ranges) / 1e6)
+        found["raw_obstore_mb_per_second"].append(raw(cloud.range, ranges) / 1e6)
         shutil.rmtree(disk, ignore_errors=True)
         began = time.perf_counter()
         theirs = reader_of(URL)

@@ -24,13 +24,21 @@ def joined(checks: NDArray[np.uint32], lengths: NDArray[np.int64], size: int) ->
 @lru_cache(8)
 def _powers(size: int, bits: int) -> NDArray[np.uint32]:
     """x^(bits of k rows) times x^0 to x^31, for all k below 2^bits: (2^bits, 32)."""
-    powers, step = np.array([ONE], np.uint32), np.array([ONE], np.uint32)
-    for _ in range(8 * size):
-        step = _times_x(step)
+    powers, step = np.array([ONE], np.uint32), _power(8 * size)
     for _ in range(bits):
         powers = np.concatenate([powers, _times(powers, step)])
         step = _times(step, step)
     return _multiples(powers)
+
+
+def _power(exponent: int) -> NDArray[np.uint32]:
+    """x^exponent (1,)."""
+    found, square = np.array([ONE], np.uint32), np.array([ONE >> 1], np.uint32)
+    while exponent:
+        if exponent % 2:
+            found = _times(found, square)
+        square, exponent = _times(square, square), exponent // 2
+    return found
 
 
 def _times(values: NDArray[np.uint32], other: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -6,7 +6,6 @@ A shard holds `states` (ΣL, D) float16, contiguous; `offsets` (n + 1,) int64 in
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from cache.collection import Collection
@@ -47,7 +47,7 @@ def checks_of(states: NDArray[np.float16], lengths: NDArray[np.int64]) -> NDArra
     """The CRC-32 of each of n memories end to end: states (ΣL, D) contiguous, lengths (n,)."""
     data = states.reshape(-1).view(np.uint8).data
     ends = np.concatenate([[0], np.cumsum(lengths)]) * states.shape[1] * 2
-    return np.fromiter((zlib.crc32(data[a:b]) for a, b in pairwise(ends.tolist())), np.uint32, len(lengths))
+    return np.fromiter((crc32(data[a:b]) for a, b in pairwise(ends.tolist())), np.uint32, len(lengths))
 
 
 class Memories(Collection):
@@ -190,7 +190,7 @@ class MemoryReader:
         for n in range(0, len(numbers), TOGETHER):
             some, rows = slice(n, n + TOGETHER), slice(ends[n] - lengths[n], ends[n : n + TOGETHER][-1])
             data, checks = states[rows], self._checks[numbers[some]]
-            if zlib.crc32(data.reshape(-1).view(np.uint8).data) != joined(checks, lengths[some], self.width * 2):
+            if crc32(data.reshape(-1).view(np.uint8).data) != joined(checks, lengths[some], self.width * 2):
                 return np.int64(numbers[some][checks_of(data, lengths[some]) != checks][0])
         return None
 

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import threading
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
@@ -19,6 +18,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from cache.errors import DptrError, WrongUse
@@ -106,7 +106,7 @@ class RemoteShard(Shard):
         self.path, self.entry, self._remote = folder / entry.shard, entry, remote
 
     def _read(self, name: str, place: Place, buffer: memoryview) -> None:
-        buffer[:] = self._remote.part(self, place.offset, len(buffer), lambda data: zlib.crc32(data) == place.crc32)
+        buffer[:] = self._remote.part(self, place.offset, len(buffer), lambda data: crc32(data) == place.crc32)
 
     def rows(self, name: str, start: int, count: int, right: Callable[[NDArray[Any]], bool]) -> NDArray[Any]:
         """Rows of a dataset for which `right` holds, read-only."""

@@ -11,7 +11,6 @@ costs nothing, rows can be mapped, and a damaged file cannot mislead a parser.
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from cache.errors import Damaged, DptrError
@@ -87,7 +87,7 @@ def make_image(rows: int, datasets: Mapping[str, NDArray[Any]]) -> Image:
     with h5py.File(memory, "w", alignment_threshold=4096, alignment_interval=4096) as file:
         for name, array in datasets.items():
             offset = file.create_dataset(name, data=array, track_times=False).id.get_offset()
-            check = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data) if array.size else 0
+            check = crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data) if array.size else 0
             places[name] = Place(offset or 0, array.shape, array.dtype.str, check)
     return Image(rows, memory.getbuffer(), places)
 
@@ -129,7 +129,7 @@ class Shard:
 
     def _read(self, name: str, place: Place, buffer: memoryview) -> None:
         self._fill([(place.offset, buffer)])
-        if zlib.crc32(buffer) != place.crc32:
+        if crc32(buffer) != place.crc32:
             raise Damaged(self.path, f"its {name} does not match its checksum")
 
     def read_rows(self, name: str, starts: Sequence[int], outs: Sequence[NDArray[Any]]) -> None:

@@ -9,7 +9,6 @@ more. The file is only ever extra: if it cannot be written or read, its batches 
 import os
 import struct
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from cache.errors import DptrError
@@ -103,7 +103,7 @@ class _File:
             return None
         found, *shape, crc = HEAD.unpack(rest[: HEAD.size])
         body = rest[HEAD.size : HEAD.size + 2 * int(np.prod(shape))]
-        if found != name or len(body) != 2 * int(np.prod(shape)) or zlib.crc32(body) != crc:
+        if found != name or len(body) != 2 * int(np.prod(shape)) or crc32(body) != crc:
             return None
         self._end += HEAD.size + len(body)
         return np.frombuffer(body, np.float16).reshape(shape)
@@ -112,7 +112,7 @@ class _File:
         """Take up a result, and write all that came since EVERY seconds ago."""
         self._data = memoryview(b"")
         body = np.ascontiguousarray(result).reshape(-1).view(np.uint8).data
-        self._new += [HEAD.pack(name, *result.shape, zlib.crc32(body)), body]
+        self._new += [HEAD.pack(name, *result.shape, crc32(body)), body]
         if time.monotonic() - self._written >= EVERY:
             self.write()
 

@@ -105,7 +105,7 @@ def test_store_that_is_down_is_one_sentence(there, monkeypatch):
     monkeypatch.setattr(Shaky, "kinds", ["error"])
     with pytest.raises(DptrError, match=r"cannot be read, tried 6 times \(the store hung up\): check the URL"):
         open_space(there)
-    with pytest.raises(DptrError, match="nowhere://x cannot be opened .*: s3:// needs pip install"):
+    with pytest.raises(DptrError, match="nowhere://x cannot be opened .*: s3://, gs:// and az:// need pip install"):
         open_space(Path("nowhere://x"))
 
 

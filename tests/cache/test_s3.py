@@ -1,12 +1,16 @@
 """A cache in a real S3 server, moto's, some of whose answers are wrong."""
 
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cache.objects
+from cache.errors import DptrError
 from cache.memories import MemoryReader
+from cache.objects import Objects
 from cache.space import open_space
 from cache.transfer import pull, push
 
@@ -24,9 +28,9 @@ def server(monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    import s3fs
+    import boto3
 
-    s3fs.S3FileSystem().mkdir("words")
+    boto3.client("s3").create_bucket(Bucket="words")
     yield far
     server.shutdown()
     server.server_close()
@@ -45,3 +49,73 @@ def test_pushed_read_and_pulled(here, store, server, tmp_path, monkeypatch):
     pulled = {p.relative_to(tmp_path / "theirs"): p.read_bytes() for p in (tmp_path / "theirs").rglob("*.*5")}
     assert pulled == {p.relative_to(here): p.read_bytes() for p in here.rglob("*.*5")}
     assert server.sent["busy"] + server.sent["cut"] + server.sent["flipped"] > 3
+
+
+def forbidden(environ, start_response):
+    start_response("403 Forbidden", [("Content-Length", "0")])
+    return [b""]
+
+
+def test_what_goes_wrong_is_one_sentence(server, monkeypatch):
+    monkeypatch.setattr(cache.objects, "PAUSE", 0)
+    with pytest.raises(
+        DptrError, match=r"s3://nobody/cache/ cannot be listed, tried 6 times \(.*404 Not Found\): check"
+    ):
+        open_space(Path("s3://nobody/cache"))
+    with pytest.raises(DptrError, match=r"s3://words/x cannot be read \(.*404 Not Found\): check the URL"):
+        Objects("s3://words").read("x", 0, 1)
+    monkeypatch.setattr(server, "_app", forbidden)
+    with pytest.raises(DptrError, match=r"s3://words/x cannot be read \(.*403 Forbidden\): check the URL"):
+        Objects("s3://words").read("x", 0, 1)
+
+
+def test_a_forked_process_says_so(here, store, server):
+    url = "s3://words/cache"
+    opened = Objects(url)
+    opened.write("a", b"text")
+    found = multiprocessing.get_context("fork").Queue()
+
+    def ask():
+        for use in (opened.sizes, lambda: Objects(url)):
+            try:
+                use()
+            except DptrError as error:
+                found.put(str(error))
+
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    assert all("in a process that was forked from one" in found.get(timeout=20) for _ in range(2))
+    child.join()
+
+
+def test_keys_and_endpoint_of_a_profile(server, monkeypatch, tmp_path):
+    keys = "aws_access_key_id = someone\naws_secret_access_key = it"
+    (tmp_path / "config").write_text(f"[default]\n{keys}\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    asked, app = [], server._app
+    monkeypatch.setattr(server, "_app", lambda environ, start: asked.append(environ) or app(environ, start))
+    Objects("s3://words/folder").write("a", b"text")
+    assert Objects("s3://words").sizes()["folder/a"] == 4
+    assert all("Credential=someone/" in environ["HTTP_AUTHORIZATION"] for environ in asked)
+    assert asked
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(
+        DptrError, match=r"s3://words cannot be opened \(The config profile \(nobody\) could not be found"
+    ):
+        Objects("s3://words")
+
+
+def test_without_keys_requests_are_anonymous(server, monkeypatch, tmp_path):
+    Objects("s3://words").write("a", b"text")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    asked, app = [], server._app
+    monkeypatch.setattr(server, "_app", lambda environ, start: asked.append(environ) or app(environ, start))
+    assert Objects("s3://words").sizes()["a"] == 4
+    assert not any("HTTP_AUTHORIZATION" in environ for environ in asked)
