@@ -76,9 +76,9 @@ def evaluate(
     elif data:
         space = config.space(cache)
         texts = [words_as_set(source, split) for source in data]
-        done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device)
+        done = evaluate_texts(run, texts, text_states(space, pretrained, device), space, limit, device, ranks)
     else:
-        done = read_held_out(run, cache, corpus, limit, device)
+        done = read_held_out(run, cache, corpus, limit, device, ranks)
     page = errors or (run / "errors.html" if run.is_dir() else Path(f"{run}-errors.html"))
     if ranks.first:
         write_whole(page, errors_page(done, sets).encode())

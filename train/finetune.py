@@ -142,7 +142,7 @@ def finetune(options: FinetuneOptions, material: Material, say: Callable[[str], 
         return value, recogniser.decoder.predictions(targets)
 
     def evaluate() -> Found:
-        readings, _ = read_crops(recogniser, val, device, pace.precision, workers, material.tokens)
+        readings, _ = read_crops(recogniser, val, device, pace.precision, workers, material.tokens, ranks)
         result = scored(readings)
         return pseudo.told(Found(result.figures(), (result.accuracy_36, result.ned_36), str(result), readings))
 

@@ -191,13 +191,13 @@ class Loop:
         )
 
     def _evaluate(self, evaluate: Callable[[], Found], bar: Any) -> None:
-        if not self.ranks.first:
-            return
         self.model.eval()
         step, progress = self.progress.step, self.progress
         average = self.step.average
         with average.shown() if average else nullcontext(), self._as_written():
-            found = evaluate()
+            found = evaluate()  # of which each rank has its share, and all of it in the end
+            if not self.ranks.first:
+                return
             self.run.log(step, "held_out", found.scores)
             bar.write(f"step {step:,}: loss {progress.loss:.3f}, held out: {found.text}", file=sys.stderr)
             rank = found.ranked(progress.loss)

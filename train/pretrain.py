@@ -158,7 +158,7 @@ def pretrain(options: PretrainOptions, say: Callable[[str], None]) -> PretrainSu
         return decoder.loss(memory, mask, batch.targets, *more), decoder.predictions(batch.targets)
 
     def evaluate() -> Found:
-        readings = read_memories(decoder, loader, watched, pace.precision, perturbation)
+        readings = read_memories(decoder, loader, watched, pace.precision, perturbation, ranks)
         result = scored(readings)
         return Found(result.figures(), (result.ignoring_case, result.ned), str(result), readings)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train.reading.batched
 from cache.errors import WrongUse
 from cache.space import open_space
 from models.image_encoder import ImageEncoder, VisionConfig
@@ -23,7 +24,7 @@ from train.finetune_options import FinetuneOptions
 from train.pretrain import pretrain
 from train.pretrain_options import PretrainOptions
 from train.ranks import Ranks, check_shared, join
-from train.reading.evaluate import evaluate_crops
+from train.reading.evaluate import evaluate, evaluate_crops
 from train.reading.read import read
 from train.run import LAST, load_checkpoint
 
@@ -53,6 +54,8 @@ def assert_close(first: Path, second: Path) -> None:
         assert a[:2] == b[:2]
         if a[1] == "train":
             assert abs(a[2] - b[2]) < 1e-4
+        else:
+            assert a[2:] == b[2:]  # what was read
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +100,17 @@ def test_ranks_that_are_stopped_go_on_as_one(two, tmp_path):
 
 
 def readings(options: FinetuneOptions, tower: ImageEncoder, pictures: Path, ranks: Ranks) -> list:
-    """What is read without labels, as sets with labels and as files, of which one is no picture."""
+    """What is read without labels, as sets with labels and as files, of which one is no picture; and from memories."""
     sets = [drawn_set(NUMBERS, damaged=[3])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.reading.batched, "MEMORIES", 3)  # so that the second rank has words, too
+        held_out = evaluate(options.init, device="cpu", ranks=ranks).readings
     measured = evaluate_crops(options.init, sets, device="cpu", tower=tower, ranks=ranks)
     said = []
     found = read(options.init, [str(pictures)], "cpu", said.append, tower, ranks)
     assert said == (found if ranks.first else [])
-    return [[vars(one) for one in found], [vars(one) for one in measured.sets[0].readings], measured.sets[0].left_out]
+    read_all = [[vars(one) for one in some] for some in (found, measured.sets[0].readings, held_out)]
+    return [*read_all, measured.sets[0].left_out]
 
 
 def read_and_stop(options: FinetuneOptions, cache: Path, config: VisionConfig, weights: Path, folder: Path) -> None:

@@ -34,11 +34,13 @@ def evaluate(
     corpora: list[str] | None = None,
     limit: int | None = None,
     device: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Read the held-out words of a pre-trained run's cache with its best checkpoint.
 
     Of `corpora` other than the run's own, too, only held-out words are read, which the run cannot have trained on;
-    `limit` takes the first words in the order of their hash. Raises WrongUse for a run or cache that does not exist, or
+    `limit` takes the first words in the order of their hash. Of several ranks, each reads its share, and all return the
+    whole. Raises WrongUse for a run or cache that does not exist, or
     for a cache of another encoder; DptrError if no word is held out.
     """
     decoder, config, step = load_run(run)
@@ -52,14 +54,20 @@ def evaluate(
     held_out = held_out.take(range(len(held_out))[:limit])
     target = choose_device(device)
     loader = MemoryLoader(space, target, options.zero_memory)
-    readings = read_memories(decoder.to(target), loader, held_out, "fp32", kept_perturbation(run, config))
+    readings = read_memories(decoder.to(target), loader, held_out, "fp32", kept_perturbation(run, config), ranks)
     return Evaluation(str(run), step, [set_result(f"held-out words of {', '.join(names)}", readings, dropped)])
 
 
 def evaluate_texts(
-    run: Path, sets: Sequence[Labelled], states: States, space: Space, limit: int | None, device: str
+    run: Path,
+    sets: Sequence[Labelled],
+    states: States,
+    space: Space,
+    limit: int | None,
+    device: str,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Read any words with a pre-trained run, from memories that `states` makes on the spot.
+    """Read any words with a pre-trained run, from memories that `states` makes on the spot; ranks as in `evaluate`.
 
     Raises WrongUse for a run that does not exist or a space of another encoder, DptrError if no word is usable.
     """
@@ -76,7 +84,7 @@ def evaluate_texts(
         def load(part: Sequence[int], labels: list[str] = labels) -> tuple[Tensor, Tensor | None]:
             return perturbation.evaluated(*loader.padded(*states([labels[n] for n in part])))
 
-        readings = read_loaded(decoder, load, labels, "fp32")
+        readings = read_loaded(decoder, load, labels, "fp32", ranks)
         readings = [replace(r, number=int(crops.numbers[r.number])) for r in readings]
         results.append(set_result(one.name, readings, crops.dropped))
     return Evaluation(str(run), step, results)
