@@ -2,8 +2,8 @@
 
 Its actors, its nodes, its head and the driver get a SIGKILL at random moments; a node may also be cut off, which is a
 raylet that is stopped for longer than the head waits. The same command goes on, and its table of neighbours is that of
-a single process, byte for byte. One cluster serves as many tables as it takes. The last line of output is what
-happened, as JSON.
+a single process, byte for byte; with --all, its words and photographs, too, whose actors take ten seconds to start. One
+cluster serves as many caches as it takes. The last line of output is what happened, as JSON.
 """
 
 import argparse
@@ -22,8 +22,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 import pipeline.neighbours
-from cache.space import open_space
-from pipeline.neighbours import neighbours
+from pipeline.encoder import Encoder
 from pipeline.workers.driver import Driver
 from pipeline.workers.on_ray import RayCrew
 from tests.faults import job
@@ -46,31 +45,45 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--all", action="store_true", help="words and photographs, too, and not the table alone")
     parser.add_argument("--seconds", type=float, default=1200, help="when to kill no more")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     os.environ.update(HASTY)
     with tempfile.TemporaryDirectory() as folder:
         until = time.monotonic() + asked.seconds
-        print(json.dumps(rounds(Path(folder), asked.kills, until, random.Random(asked.seed))))
+        print(json.dumps(rounds(Path(folder), asked.kills, until, random.Random(asked.seed), asked.all)))
 
 
-def rounds(folder: Path, count: int, until: float, random_: random.Random) -> Counter[str]:
-    """Kill `count` times, and compare whenever a table is complete."""
-    done = Counter[str]()
-    *others, last = job.parts(job.prepare(folder), LABELS)
-    for part in others:
+def rounds(folder: Path, count: int, until: float, random_: random.Random, everything: bool) -> Counter[str]:
+    """Kill `count` times, and compare whenever a cache is complete: `everything` in it, or its last part alone."""
+    done, encoder = Counter[str](), job.prepare(folder)
+    if everything:  # an encoder that other processes can make, too
+        encoder = Encoder("wordclip2", "untrained:1", precision="fp32", device="cpu")
+    labels, first, pause = (300, 0, 30) if everything else (1500, 3, 4)
+    for part in job.parts(encoder, labels)[:first]:
         part(folder / "before")
     pipeline.neighbours.SHARD = SHARD
-    last(job.copy(folder / "before", folder / "whole"))
+    job.copy(folder / "before", folder / "whole")
+    for part in job.parts(encoder, labels)[first:]:
+        part(folder / "whole")
+
+    def drive(address: str) -> None:
+        for descriptor in (1, 2):  # Ray complains of what is killed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        elsewhere = Driver(RayCrew(address, job.quiet), job.quiet)
+        for part in job.parts(encoder, labels, elsewhere)[first:]:
+            part(cut)
+
     expected, cut, cluster = job.files(folder / "whole"), folder / "cut", Kept()
     while done["kills"] < count and time.monotonic() < until:
         job.copy(folder / "before", cut)
         ended = False
         while not ended:
-            driver = started(cluster.address, cut)
+            driver = FORK.Process(target=drive, args=(cluster.address,))
+            driver.start()
             while driver.exitcode is None:
-                driver.join(random_.uniform(0, 4))
+                driver.join(random_.uniform(0, pause))
                 if driver.exitcode is None and done["kills"] < count and time.monotonic() < until:
                     (what,) = random_.choices(list(OFTEN), list(OFTEN.values()))
                     if kill(what, cluster, driver):
@@ -82,20 +95,6 @@ def rounds(folder: Path, count: int, until: float, random_: random.Random) -> Co
         done["finished byte-identical"] += 1
     cluster.end()
     return done
-
-
-def started(address: str, cache: Path) -> multiprocessing.Process:
-    """A driver in a process of its own."""
-
-    def drive() -> None:
-        for descriptor in (1, 2):  # Ray complains of what is killed
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        crew = RayCrew(address, job.quiet)
-        neighbours(open_space(cache), job.TABULATED, "noise", 3, job.quiet, Driver(crew, job.quiet))
-
-    driver = FORK.Process(target=drive)
-    driver.start()
-    return driver
 
 
 class Kept:
