@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py  # noqa: F401  or each process that is forked would import it while it is timed
 import numpy as np
 import torch
 

@@ -15,7 +15,9 @@ from pipeline.workers.claim import Claim, claim, worker_name
 from pipeline.workers.plan import JOB, Job
 
 POLL = 0.1  # seconds between looks for something to do
+MANY = 8  # tasks that nobody has claimed, from which on a worker claims one ahead and keeps none from the others
 Make = Callable[[Arrays], Build]
+Mine = tuple[str, Claim, Arrays]  # a task's name, the claim to it, and what the shard is made from
 
 
 def work(
@@ -61,29 +63,34 @@ class Workplace:
     def make_all(self) -> int:
         """Make one shard after another until nobody wants one that is not claimed; returns how many.
 
-        While one is built and written, the next is computed.
+        While one is computed, the last is built and written, and the next is claimed as long as there are many.
         """
-        made, left = 0, list[Future[None]]()
-        with ThreadPoolExecutor(1) as writing:
-            while self._job.work() == self.work and (mine := self._next()):
-                name, held, task = mine
-                with self._told(name, held):
-                    build = self._make(task)
-                    while left:
-                        left.pop().result()
-                    left.append(writing.submit(self._leave, name, held, build))
-                    made += 1
-            while left:
-                left.pop().result()
+        made, written, ahead = 0, list[Future[None]](), list[Future[Mine | None]]()
+        with ThreadPoolExecutor(2) as beside:
+            try:
+                while self._job.work() == self.work and (mine := (ahead and ahead.pop().result()) or self._next()):
+                    name, held, task = mine
+                    with self._told(name, held):
+                        ahead.append(beside.submit(self._next, MANY))
+                        build = self._make(task)
+                        while written:
+                            written.pop().result()
+                        written.append(beside.submit(self._leave, name, held, build))
+                        made += 1
+                while written:
+                    written.pop().result()
+            finally:
+                if ahead and (mine := ahead.pop().result()):
+                    mine[1].end(finished=False)
         return made
 
-    def _next(self) -> tuple[str, Claim, Arrays] | None:
-        """The first task that nobody has claimed, with the claim to it."""
+    def _next(self, many: int = 1) -> Mine | None:
+        """The first task that nobody has claimed, with the claim to it; None if there are fewer than `many`."""
         files = self._job.names()
         taken = {n.split(".")[0] for n in files if n.endswith((".claim", ".json")) and n != JOB}
-        for name in (n.removesuffix(".task") for n in files if n.endswith(".task")):
-            held = None if name in taken else claim(self._job.claim(name), self._name)
-            if held:
+        free = [name for name in (n.removesuffix(".task") for n in files if n.endswith(".task")) if name not in taken]
+        for name in free if len(free) >= many else ():
+            if held := claim(self._job.claim(name), self._name):
                 task = self._job.task(name, self.work)
                 if task is not None:
                     return name, held, task
