@@ -1,6 +1,6 @@
 """Milliseconds to read one word image of 32 x 128 on one core, as a program does that reads one after the other.
 
-    python -m bench.read_speed
+    python -m bench.read_speed [RUN...]
 
 The image towers are wordclip's and wordclip2's, behind them a Feature Merge Unit as `dptr finetune` makes it and one
 layer of ctc, nrtr or parseq with random weights that write seven letters. Towers of wordclip's form that are narrower
@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -31,6 +30,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
+from bench import rapid
 from bench.machine import about
 from models.decoders import configure
 from models.image_encoder import ImageEncoder, stretched
@@ -40,6 +40,8 @@ from pipeline.encoder import Encoder
 from train.export.onnx import convert
 from train.export.onnx.compare import Session
 from train.export.onnx.int8 import quantise
+from train.run import load_recogniser
+from train.shipped import folder_of, shipped_reader
 
 ROUNDS, LETTERS, GOAL = 60, 7, 3
 TOWERS, KINDS, FORMS = ("wordclip", "wordclip2"), ("ctc", "nrtr", "parseq"), ("fp32", "int8")
@@ -76,8 +78,10 @@ def recogniser(tower: ImageEncoder, kind: str, queries: int) -> Recogniser:
     return made
 
 
-def recognisers() -> Iterator[tuple[str, Recogniser]]:
+def recognisers(runs: list[Path]) -> Iterator[tuple[str, Recogniser]]:
     """All that are timed, by name."""
+    for run in runs:
+        yield run.name, load_recogniser(run)[0].eval().requires_grad_(False)
     for name in TOWERS:
         tower = shipped(name)
         for kind in KINDS:
@@ -87,10 +91,10 @@ def recognisers() -> Iterator[tuple[str, Recogniser]]:
         yield f"{width} x {layers} ctc", recogniser(narrow(tower, width, layers), "ctc", 0)
 
 
-def sides(picture: torch.Tensor, folder: Path) -> dict[str, Side]:
+def sides(picture: torch.Tensor, folder: Path, runs: list[Path]) -> dict[str, Side]:
     """What is timed: the reading of one picture (3, 32, 128) uint8, by name."""
     made: dict[str, Side] = {}
-    for name, model in recognisers():
+    for name, model in recognisers(runs):
         paths = [folder / f"{name} {form}.onnx" for form in FORMS]
         convert(model, paths[0], {"characters": model.charset.characters})
         quantise(*paths)
@@ -105,23 +109,17 @@ def sides(picture: torch.Tensor, folder: Path) -> dict[str, Side]:
     return made
 
 
-def rapid(picture: torch.Tensor) -> dict[str, Side]:
+def other(picture: torch.Tensor) -> dict[str, Side]:
     """PP-OCR's small recogniser; empty, with a sentence, if rapidocr is not installed."""
-    try:
-        from rapidocr import RapidOCR
-        from rapidocr.ch_ppocr_rec import TextRecInput
-    except ImportError as error:
-        print(f"rapidocr is left out ({error}): pip install rapidocr, or see --help")
+    reader = rapid.recogniser()
+    if reader is None:
         return {}
-    engine = {f"EngineConfig.onnxruntime.{name}_op_num_threads": 1 for name in ("intra", "inter")}
-    whole = RapidOCR(params={**engine, "Global.log_level": "error"})
-    reader = whole._load_rec_model()  # the recogniser alone, which has no public name
-    crop = np.ascontiguousarray(picture.permute(1, 2, 0).numpy()[..., ::-1])  # BGR, as it expects
+    crop = picture.permute(1, 2, 0).numpy()
     height, width = reader.rec_image_shape[1:]
-    prepared = reader.resize_norm_img(crop, width / height)[None].astype(np.float32)
-    print(f"rapidocr {version('rapidocr')}: {Path(reader.cfg.model_path or '').name} {reader(TextRecInput(crop)).txts}")
+    prepared = reader.resize_norm_img(np.ascontiguousarray(crop[..., ::-1]), width / height)[None].astype(np.float32)
+    assert rapid.read(reader, crop) == "STATION"
     return {
-        "rapidocr": lambda: reader(TextRecInput(crop)),
+        "rapidocr": lambda: rapid.read(reader, crop),
         "rapidocr prepared": lambda: reader.session(prepared),
     }
 
@@ -147,21 +145,23 @@ def word() -> torch.Tensor:
 @torch.inference_mode()
 def main() -> None:
     """Measure and print."""
-    if len(sys.argv) > 1:
+    runs = sys.argv[1:]
+    if "--help" in runs:
         sys.exit(__doc__)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     picture = word()
     with tempfile.TemporaryDirectory() as folder:
-        timed = {**sides(picture, Path(folder)), **rapid(picture)}
+        timed = {**sides(picture, Path(folder), [shipped_reader(), *map(folder_of, map(Path, runs))]), **other(picture)}
         medians(timed, 5)  # warm
         found = medians(timed)
     for name, milliseconds in found.items():
         print(f"{name:<24}{milliseconds:>8.2f} ms")
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    best = min(found[f"{TOWERS[0]} {kind} {form}"] for kind in KINDS for form in FORMS)
-    line = {**about("read_speed"), **versions, "milliseconds": found, "best": best}
-    print(json.dumps({**line, "goal": GOAL}))
+    reader = min(found[f"reader {form}"] for form in FORMS)
+    ratio = round(found["rapidocr"] / reader, 2) if "rapidocr" in found else None
+    line = {**about("read_speed"), **versions, "milliseconds": found, "reader": reader, "goal": GOAL}
+    print(json.dumps({**line, "ratio": ratio}))
 
 
 if __name__ == "__main__":
