@@ -74,7 +74,7 @@ def collect(
     return Labels(texts, max_length, keep_unicode, keep_spaces)
 
 
-PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -32768;"  # at most 32 MiB in memory, and nothing to roll back
+PAGES = "PRAGMA journal_mode = OFF; PRAGMA cache_size = -131072;"  # at most 128 MiB in memory, and nothing to roll back
 
 
 def scratch(tables: str) -> sqlite3.Connection:
