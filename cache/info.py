@@ -10,6 +10,7 @@ from cache.collection import Collection
 from cache.errors import WrongUse
 from cache.index_file import Facts
 from cache.neighbours import Neighbours
+from cache.remote import shown
 from cache.report import columns, printable
 from cache.space import Space, spaces
 
@@ -26,8 +27,8 @@ def describe(cache: Path) -> dict[str, Any]:
     """Spaces, corpora, banks and word images, with counts, bytes and fingerprints. WrongUse if there is no cache."""
     found = spaces(cache)
     if not found:
-        raise WrongUse(f"there is no cache in {cache}: make one with dptr embed-text, or name another --cache.")
-    return {"cache": str(cache), "spaces": [_space(space) for space in found]}
+        raise WrongUse(f"there is no cache in {shown(cache)}: make one with dptr embed-text, or name another --cache.")
+    return {"cache": shown(cache), "spaces": [_space(space) for space in found]}
 
 
 def show(found: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cache.errors import DptrError, WrongUse
+from cache.info import describe
 from cache.lock import writing
 from cache.memories import MemoryReader
 from cache.remote import absolute, local, remote_of, shown, url_of
@@ -120,6 +121,9 @@ def test_what_needs_a_disk_says_so(there):
         space.existing_corpus("x")
     with pytest.raises(WrongUse, match="shaky://bucket/none holds no encoder's space"):
         open_space(Path("shaky://bucket/none"))
+    with pytest.raises(WrongUse, match="there is no cache in shaky://bucket/none: make one"):
+        describe(Path("shaky://bucket/none"))
+    assert describe(Path("shaky://bucket/cache"))["cache"] == "shaky://bucket/cache"
 
 
 def test_names_of_caches():
