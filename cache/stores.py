@@ -1,7 +1,7 @@
 """Stores of objects below a URL: S3, Google's and Azure's by obstore, whatever else fsspec opens by fsspec.
 
-obstore's requests run outside of Python, and cost a sixth of the processor time of s3fs's. Nothing is asked for twice
-here: `cache.objects` does that, for all stores alike.
+obstore's requests run outside of Python, so that its other threads go on meanwhile. Nothing is asked for twice here:
+`cache.objects` does that, for all stores alike.
 """
 
 import os
@@ -140,7 +140,7 @@ def _plain_errors() -> Iterator[None]:
 def _s3(bucket: str) -> dict[str, Any]:
     """Credentials, region and endpoint as boto3 finds them, for obstore; without credentials, anonymous requests.
 
-    ValueError for settings that make no sense.
+    DptrError for settings that make no sense.
     """
     from boto3 import Session
     from botocore import UNSIGNED
@@ -155,7 +155,7 @@ def _s3(bucket: str) -> dict[str, Any]:
         else:
             client, found["skip_signature"] = session.client("s3", config=Config(signature_version=UNSIGNED)), True
     except BotoCoreError as error:
-        raise ValueError(str(error)) from error
+        raise DptrError(f"s3://{bucket} cannot be opened ({error}): check AWS_PROFILE and ~/.aws.") from error
     if ".amazonaws." not in client.meta.endpoint_url:
         return {**found, "endpoint": client.meta.endpoint_url, "region": client.meta.region_name}
     with suppress(BotoCoreError, ClientError):  # a bucket need not be where the user's others are

@@ -17,7 +17,7 @@ from cache.transfer import pull, push
 
 @pytest.fixture
 def server(monkeypatch):
-    """Of its answers some are errors, too short or have a flipped bit. It has the bucket `words`."""
+    """Of its answers some are errors, too short or have a flipped bit. It has the bucket `words`, with an object."""
     from bench.s3_server import serve
 
     server, far = serve(0.0, 0.05)
@@ -30,10 +30,31 @@ def server(monkeypatch):
         monkeypatch.setenv(name, value)
     import boto3
 
-    boto3.client("s3").create_bucket(Bucket="words")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="words")
+    client.put_object(Bucket="words", Key="a", Body=b"text")
     yield far
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def asked(server, monkeypatch):
+    """The server's requests from now on."""
+    found, app = [], server._app
+    monkeypatch.setattr(server, "_app", lambda environ, start: found.append(environ) or app(environ, start))
+    return found
+
+
+@pytest.fixture
+def without_keys(server, monkeypatch, tmp_path):
+    """No key in the environment, in files or from the machine's role; an empty folder for such files."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path
 
 
 def test_pushed_read_and_pulled(here, store, server, tmp_path, monkeypatch):
@@ -88,15 +109,11 @@ def test_a_forked_process_says_so(here, store, server):
     child.join()
 
 
-def test_keys_and_endpoint_of_a_profile(server, monkeypatch, tmp_path):
+def test_keys_and_endpoint_of_a_profile(asked, without_keys, monkeypatch):
     keys = "aws_access_key_id = someone\naws_secret_access_key = it"
-    (tmp_path / "config").write_text(f"[default]\n{keys}\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n")
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    asked, app = [], server._app
-    monkeypatch.setattr(server, "_app", lambda environ, start: asked.append(environ) or app(environ, start))
+    profile = f"[default]\n{keys}\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n"
+    (without_keys / "AWS_CONFIG_FILE").write_text(profile)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
     Objects("s3://words/folder").write("a", b"text")
     assert Objects("s3://words").sizes()["folder/a"] == 4
     assert all("Credential=someone/" in environ["HTTP_AUTHORIZATION"] for environ in asked)
@@ -108,14 +125,7 @@ def test_keys_and_endpoint_of_a_profile(server, monkeypatch, tmp_path):
         Objects("s3://words")
 
 
-def test_without_keys_requests_are_anonymous(server, monkeypatch, tmp_path):
-    Objects("s3://words").write("a", b"text")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    asked, app = [], server._app
-    monkeypatch.setattr(server, "_app", lambda environ, start: asked.append(environ) or app(environ, start))
+def test_without_keys_requests_are_anonymous(asked, without_keys):
     assert Objects("s3://words").sizes()["a"] == 4
+    assert asked
     assert not any("HTTP_AUTHORIZATION" in environ for environ in asked)
