@@ -7,7 +7,6 @@ left out on both sides. `both` is how many either of them reads: what the best o
 (bench/rapid.py) there is nothing to compare with. One core; PP-OCR takes a minute for 2,000 crops.
 """
 
-import io
 import json
 import os
 import sys
@@ -16,13 +15,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
-from PIL import Image
 
 from bench import rapid
 from bench.machine import about
 from models.charset import Charset
 from sources.cleaning import MAX_LENGTH, clean
 from sources.labelled import labelled
+from sources.pictures import decode
 from train.data.crops import Crops, usable
 from train.reading.evaluate import evaluate_crops
 from train.reading.score import alphanumeric
@@ -35,8 +34,7 @@ def theirs(crops: Crops) -> dict[int, str]:
     if reader is None:
         sys.exit(2)
     for n, number in enumerate(crops.numbers.tolist()):
-        with Image.open(io.BytesIO(crops.picture(n))) as picture:
-            found[number] = rapid.read(reader, np.asarray(picture.convert("RGB")))
+        found[number] = rapid.read(reader, np.asarray(decode(crops.picture(n))))
     return found
 
 
@@ -51,17 +49,11 @@ def main() -> None:
             crops = usable([one], Charset(), MAX_LENGTH, strict=False)
             other = theirs(crops)
             (ours,) = evaluate_crops(shipped_reader(), [one]).sets
-            right = np.array([
-                [bare(reading.text) == bare(reading.truth), bare(other[reading.number]) == bare(reading.truth)]
-                for reading in ours.readings
-                if bare(reading.truth)
-            ])  # fmt: skip
-            result[one.name] = {
-                "words": len(right),
-                "ours": round(float(right[:, 0].mean()), 4),
-                "theirs": round(float(right[:, 1].mean()), 4),
-                "both": round(float(right.any(1).mean()), 4),
-            }
+            words = [(bare(r.truth), bare(r.text), bare(other[r.number])) for r in ours.readings]
+            right = np.array([[a == truth, b == truth] for truth, a, b in words if truth])
+            shares = {"ours": right[:, 0], "theirs": right[:, 1], "both": right.any(1)}
+            rounded = {name: round(float(share.mean()), 4) for name, share in shares.items()}
+            result[one.name] = {"words": len(right), **rounded}
             print(one.name, result[one.name], flush=True)
     gain = np.mean([one["ours"] - one["theirs"] for one in result.values()])
     print(json.dumps({**about("beside"), "sets": result, "ratio": round(float(gain), 4), "goal": 0}))

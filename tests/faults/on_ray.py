@@ -60,7 +60,7 @@ def rounds(folder: Path, count: int, until: float, random_: random.Random, every
     done, encoder = Counter[str](), job.prepare(folder)
     if everything:  # an encoder that other processes can make, too
         encoder = Encoder("wordclip2", "untrained:1", precision="fp32", device="cpu")
-    labels, first, pause = (300, 0, 30) if everything else (1500, 3, 4)
+    labels, first, pause = (LABELS // 5, 0, 30) if everything else (LABELS, 3, 4)
     for part in job.parts(encoder, labels)[:first]:
         part(folder / "before")
     pipeline.neighbours.SHARD = SHARD

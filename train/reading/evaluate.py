@@ -40,8 +40,8 @@ def evaluate(
 
     Of `corpora` other than the run's own, too, only held-out words are read, which the run cannot have trained on;
     `limit` takes the first words in the order of their hash. Of several ranks, each reads its share, and all return the
-    whole. Raises WrongUse for a run or cache that does not exist, or
-    for a cache of another encoder; DptrError if no word is held out.
+    whole. Raises WrongUse for a run or cache that does not exist, or for a cache of another encoder; DptrError if no
+    word is held out.
     """
     decoder, config, step = load_run(run)
     space = config.space(cache)
